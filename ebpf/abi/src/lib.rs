@@ -1,0 +1,2 @@
+//! Map keys and values shared by kernel and agent.
+#![no_std]

@@ -1,0 +1,2 @@
+//! `fabric`.
+fn main() {}
