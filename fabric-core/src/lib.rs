@@ -1,1 +1,16 @@
-//! Pure decisions of the control plane.
+//! Pure decisions and formats of the control plane: identities, labels, policy, services, wire formats, admission,
+//! links between clusters.
+//!
+//! Nothing here reads a socket, a file, a clock, an environment variable or a random source: those arrive as
+//! arguments, so the same code runs in a server, in a test and in a simulation.
+//!
+//! Where to begin reading: [`ids`] and [`labels`] (the words), [`wire`] (what is written to etcd), [`admission`]
+//! (who may say what).
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod ids;
+pub mod key;
+pub mod labels;
+pub mod names;
+pub mod prefix;
