@@ -7,3 +7,13 @@ pub mod fabric {
         tonic::include_proto!("fabric.v1");
     }
 }
+
+/// etcd's v3 API, as far as we speak it: calls.
+pub mod etcdserverpb {
+    tonic::include_proto!("etcdserverpb");
+}
+
+/// etcd's v3 API, as far as we speak it: keys and events.
+pub mod mvccpb {
+    tonic::include_proto!("mvccpb");
+}
