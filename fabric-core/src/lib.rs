@@ -9,8 +9,11 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod cluster;
+pub mod error_code;
 pub mod ids;
 pub mod key;
 pub mod labels;
+pub mod mtu;
 pub mod names;
 pub mod prefix;
