@@ -5,6 +5,8 @@
 //! Invariants: nothing is detached or flushed at start (what an earlier agent left is adopted); nothing is pruned before
 //! the first full sync; a workload's link comes up only after its programs and its identity's policy are in place.
 
+mod api_client;
 pub mod cni;
+mod ipam;
 mod sys;
 pub mod tasks;
