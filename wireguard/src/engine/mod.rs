@@ -1,0 +1,4 @@
+//! The two engines behind [`crate::WgDevice`].
+
+pub mod kernel;
+pub mod user;

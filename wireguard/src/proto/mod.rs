@@ -1,0 +1,1 @@
+//! Packets and instants in, packets out.
