@@ -91,8 +91,8 @@ impl Addr {
     /// Says whether both are the same 16 bytes.
     #[inline(always)]
     pub const fn same(self, other: Self) -> bool {
-        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
-        (a ^ e) | (b ^ f) | (c ^ g) | (d ^ h) == 0
+        let (one, two) = (self.0, other.0);
+        (one[0] ^ two[0]) | (one[1] ^ two[1]) | (one[2] ^ two[2]) | (one[3] ^ two[3]) == 0
     }
 
     /// The first word as an IPv4 address.
@@ -144,8 +144,13 @@ impl From<Addr4> for Ipv4Addr {
 
 impl From<Ipv6Addr> for Addr6 {
     fn from(address: Ipv6Addr) -> Self {
-        let n = u128::from(address);
-        Self([(n >> 96) as u32, (n >> 64) as u32, (n >> 32) as u32, n as u32].map(u32::to_be))
+        let octets = address.octets();
+        let (words, _) = octets.as_chunks::<4>();
+        let mut own = [0; 4];
+        for (word, bytes) in own.iter_mut().zip(words) {
+            *word = u32::from_ne_bytes(*bytes);
+        }
+        Self(own)
     }
 }
 
