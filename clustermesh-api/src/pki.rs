@@ -13,7 +13,7 @@ mod name;
 mod pin;
 mod secret_file;
 
-pub use authority::{Authority, AuthorityError, IssueError, KeyMaterial, Leaf, LeafRequest, Validity};
+pub use authority::{Authority, AuthorityError, IssueError, KeyMaterial, Leaf, LeafError, LeafRequest, Validity};
 pub use name::{NameError, PeerName, Role};
 pub use pin::{Pin, PinError};
 pub use secret_file::{read_secret, write_secret};

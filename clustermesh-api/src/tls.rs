@@ -13,6 +13,7 @@ mod fault;
 mod server;
 mod trust;
 
+pub(crate) use client::host_checked_config;
 pub use client::{ClientIdentity, ServerTrust, client_config};
 pub use connect::{Connector, mesh_channel};
 pub use fault::{TlsFault, tls_fault};
@@ -23,3 +24,11 @@ pub use trust::{AuthorityOf, Grant, PeerAuthority, PeerIdentity, TrustedAuthorit
 pub const ALPN_H2: &[u8] = b"h2";
 /// Beside gRPC, the mesh endpoint answers `GET /version` and `/health`.
 pub const ALPN_HTTP1: &[u8] = b"http/1.1";
+
+/// The one crypto provider; its first key exchange is X25519MLKEM768.
+fn provider() -> rustls::crypto::CryptoProvider {
+    rustls::crypto::aws_lc_rs::default_provider()
+}
+
+#[cfg(test)]
+mod tests;
