@@ -1,12 +1,16 @@
 //! Generates Rust from the `.proto` files, without needing `protoc`.
 use std::path::PathBuf;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 10] = [
     "fabric/v1/types.proto",
     "fabric/v1/agent.proto",
     "fabric/v1/enrol.proto",
     "fabric/v1/admin.proto",
     "fabric/v1/local.proto",
+    "flow/flow.proto",
+    "relay/relay.proto",
+    "peer/peer.proto",
+    "observer/observer.proto",
     "etcd/rpc.proto",
 ];
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use fabric_core::error_code;
 use crate::failure::Failure;
 
 /// One cluster, and how to speak to its API as an administrator.
@@ -74,11 +75,11 @@ impl Contexts {
         let wanted = name.unwrap_or(&self.current);
         if wanted.is_empty() {
             return Err(Failure::usage("no cluster is known on this machine")
-                .code("FAB-1001")
+                .code(error_code::NO_CONTEXT)
                 .next("fabric up --cluster NAME, or copy a context file here (see FABRIC_CONFIG)"));
         }
         self.contexts.iter().find(|c| c.name == wanted).ok_or_else(|| {
-            Failure::usage(format!("there is no context {wanted:?}; known: {}", known())).code("FAB-1001")
+            Failure::usage(format!("there is no context {wanted:?}; known: {}", known())).code(error_code::NO_CONTEXT)
         })
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use fabric_core::error_code::ErrorCode;
+
 /// Exit codes of `fabric`; scripts lean on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -25,7 +27,7 @@ pub struct Failure {
     /// How the process ends.
     pub exit: Exit,
     /// `FAB-nnnn`, for `fabric explain`.
-    pub code: Option<String>,
+    pub code: Option<ErrorCode>,
     /// What went wrong, where, and why.
     pub message: String,
     /// What to do next.
@@ -52,8 +54,8 @@ impl Failure {
 
     /// The same with a stable code.
     #[must_use]
-    pub fn code(mut self, code: impl Into<String>) -> Self {
-        self.code = Some(code.into());
+    pub fn code(mut self, code: ErrorCode) -> Self {
+        self.code = Some(code);
         self
     }
 
@@ -67,7 +69,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(code) = &self.code {
+        if let Some(code) = self.code {
             write!(f, "{code} ")?;
         }
         f.write_str(&self.message)?;
@@ -109,10 +111,11 @@ impl From<tonic::Status> for Failure {
 /// Servers put the stable code first, or in brackets; it is shown once, in front.
 fn split_code(message: String) -> Failure {
     let Some(at) = message.find("FAB-") else { return Failure::new(message) };
-    let code: String = message[at..].chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
-    let rest = message.replacen(&code, "", 1);
-    let rest = rest.replace("[]", "").replace("()", "");
-    Failure::new(rest.trim_matches([' ', ':']).to_owned()).code(code)
+    let text: String = message.chars().skip(message[..at].chars().count()).take(8).collect();
+    let Ok(code) = text.parse::<ErrorCode>() else { return Failure::new(message) };
+    let rest = message.replacen(&text, "", 1).replace("[]", "").replace("()", "");
+    let failure = Failure::new(rest.trim_matches([' ', ':']).to_owned()).code(code);
+    failure.next(format!("fabric explain {code}"))
 }
 
 /// What every command gives back.
@@ -120,18 +123,20 @@ pub type Outcome = Result<(), Failure>;
 
 #[cfg(test)]
 mod tests {
+    use fabric_core::error_code;
+
     use super::*;
 
     #[test]
     fn code_moves_to_the_front() {
-        let failure = split_code("cluster eu: FAB-2001 same id 7 on both sides".to_owned());
-        assert_eq!(failure.code.as_deref(), Some("FAB-2001"));
-        assert!(failure.to_string().starts_with("FAB-2001 cluster eu"), "{failure}");
+        let failure = split_code("cluster eu: FAB-2101 same id 7 on both sides".to_owned());
+        assert_eq!(failure.code, Some(error_code::SAME_CLUSTER_ID));
+        assert!(failure.to_string().starts_with("FAB-2101 cluster eu"), "{failure}");
     }
 
     #[test]
     fn refusal_of_a_server_is_the_answer_no() {
-        let failure = Failure::from(tonic::Status::failed_precondition("FAB-2002 overlapping prefixes"));
+        let failure = Failure::from(tonic::Status::failed_precondition("FAB-2103 overlapping prefixes"));
         assert_eq!(failure.exit, Exit::No);
     }
 }

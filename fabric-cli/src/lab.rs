@@ -10,6 +10,7 @@ mod command;
 mod node;
 mod process;
 mod underlay;
+mod leftovers;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -19,6 +20,7 @@ use anyhow::{Context as _, Result};
 
 pub use cgroup::mount_point as cgroup_mount_point;
 pub use command::{Output, run, run_ok};
+pub use leftovers::{remove_dead, remove_of_this_process};
 pub use node::{Node, NodeSpec};
 pub use process::{Place, Process, signal, wait_until};
 pub use underlay::{Addresses, Underlay};
@@ -45,7 +47,7 @@ impl Lab {
     pub fn new(purpose: &str) -> Result<Self> {
         // Interface names hold 15 bytes, so the unique part is short: the pid in base 36 and a count.
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{purpose}-{}{}", base36(std::process::id()), base36(number));
+        let name = format!("{purpose}-{}-{}", base36(std::process::id()), base36(number));
         let dir = std::env::temp_dir().join(format!("fabric-{name}"));
         std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let cgroup = cgroup::mount_point()?.join(format!("fabric-{name}"));
@@ -59,6 +61,13 @@ impl Lab {
         &self.name
     }
 
+    /// Short and unique on this machine, for names of interfaces.
+    pub fn token(&self) -> String {
+        let mut parts = self.name.rsplit('-');
+        let (number, pid) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        format!("{pid}{number}")
+    }
+
     /// A folder for whatever belongs to it.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -67,6 +76,11 @@ impl Lab {
     /// Leaves everything in place when dropped.
     pub fn keep(&mut self) {
         self.keep = true;
+    }
+
+    /// Whether it stays when dropped.
+    pub fn is_kept(&self) -> bool {
+        self.keep
     }
 
     /// Makes a network namespace with its loopback up; answers with its full name.

@@ -124,14 +124,14 @@ pub fn failure(format: Format, failure: &Failure) {
     #[derive(Serialize)]
     struct Body<'a> {
         exit: i32,
-        code: Option<&'a str>,
+        code: Option<String>,
         message: &'a str,
         next: Option<&'a str>,
     }
     if matches!(format, Format::Json | Format::Yaml | Format::Jsonl) {
         let body = Body {
             exit: failure.exit as i32,
-            code: failure.code.as_deref(),
+            code: failure.code.map(|c| c.to_string()),
             message: &failure.message,
             next: failure.next.as_deref(),
         };

@@ -17,3 +17,23 @@ pub mod etcdserverpb {
 pub mod mvccpb {
     tonic::include_proto!("mvccpb");
 }
+
+/// Hubble's flow.
+pub mod flow {
+    tonic::include_proto!("flow");
+}
+
+/// Hubble's observer service.
+pub mod observer {
+    tonic::include_proto!("observer");
+}
+
+/// Hubble's peer service.
+pub mod peer {
+    tonic::include_proto!("peer");
+}
+
+/// Hubble's relay: states of nodes.
+pub mod relay {
+    tonic::include_proto!("relay");
+}

@@ -55,7 +55,7 @@ impl Node {
             addresses,
             pins: lab.pins().join(spec.name),
             // The configuration sockets of all namespaces share one folder, so the device's name is unique.
-            wireguard: format!("w-{}-{}", lab.name().rsplit('-').next().unwrap_or_default(), spec.name),
+            wireguard: format!("w{}-{}", lab.token(), spec.name),
             fabric: fabric.to_path_buf(),
             env: vec![("FABRIC_CONFIG".to_owned(), config.display().to_string())],
             dir,
