@@ -7,6 +7,7 @@
 
 mod api_client;
 pub mod cni;
+mod endpoint;
 mod ipam;
 mod sys;
 pub mod tasks;
