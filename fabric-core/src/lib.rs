@@ -17,3 +17,4 @@ pub mod labels;
 pub mod mtu;
 pub mod names;
 pub mod prefix;
+pub mod wire;

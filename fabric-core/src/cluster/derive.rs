@@ -1,8 +1,9 @@
 //! Number and prefixes of a cluster that was given a name alone.
 //!
-//! SHA-256 of the name, cut: bytes 0..4 (big endian) modulo 255, plus 1, is the id; bytes 4..8 modulo 160, plus 64, the second
+//! SHA-256 of `fabric-cluster:` and the name, cut: bytes 0..4 (big endian) modulo 255, plus 1, is the id; bytes 4..8 modulo 160, plus 64, the second
 //! number of `10.x.0.0/16`; bytes 8..10 the second group of `fdfa:x::/48`. The three are independent, so two clusters that
 //! collide in one rarely collide in another. Changing this function re-numbers clusters not yet born, never those that exist.
+//! The text before the name keeps short names that people take first (a, b, c, eu, us) apart.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -45,7 +46,7 @@ pub fn service_prefixes() -> Vec<Prefix> {
 }
 
 fn digest(name: &ClusterName) -> [u8; 32] {
-    Sha256::digest(name.as_str()).into()
+    Sha256::digest(format!("fabric-cluster:{name}")).into()
 }
 
 #[cfg(test)]
@@ -57,8 +58,20 @@ mod tests {
         let eu = ClusterName::new("eu").unwrap();
         let us = ClusterName::new("us").unwrap();
         let shown = |name| format!("{} {:?}", id(name), prefixes(name));
-        assert_eq!(shown(&eu), "103 [10.105.0.0/16, fdfa:4dda::/48]");
-        assert_eq!(shown(&us), "125 [10.154.0.0/16, fdfa:215f::/48]");
+        assert_eq!(shown(&eu), "215 [10.98.0.0/16, fdfa:aa6f::/48]");
+        assert_eq!(shown(&us), "225 [10.159.0.0/16, fdfa:d89c::/48]");
+    }
+
+    #[test]
+    fn names_that_people_take_first_do_not_collide() {
+        let names = ["a", "b", "c", "d", "e", "f", "eu", "us", "ap", "one", "two"];
+        let names: Vec<ClusterName> = names.iter().map(|name| ClusterName::new(name).unwrap()).collect();
+        for (index, first) in names.iter().enumerate() {
+            for second in names.iter().skip(index + 1) {
+                assert_ne!(id(first), id(second), "{first} {second}");
+                assert!(!prefixes(first).iter().any(|one| prefixes(second).contains(one)), "{first} {second}");
+            }
+        }
     }
 
     #[test]
