@@ -16,10 +16,12 @@ pub mod etcd_child;
 mod kv;
 mod txn;
 pub mod view;
+mod watch;
 
-pub use client::{EtcdAccess, Listing, Store, StoreStatus, StoreWatch, WatchBatch};
-pub use error::StoreError;
+pub use client::{EtcdAccess, Listing, Store, StoreStatus};
+pub use error::{OpenError, StoreError};
 pub use etcd_child::{EtcdChild, EtcdChildConfig, EtcdChildError};
 pub use kv::{Event, EventKind, Header, KeyRange, KeyValue};
 pub use txn::{Outcome, Transaction};
 pub use view::{Batch, Position, Subscription, Update, View, ViewConfig, ViewStatus};
+pub use watch::{StoreWatch, WatchBatch};

@@ -152,7 +152,7 @@ impl EtcdChild {
 
     /// A client of it; goes on working when etcd is started again on other ports.
     pub fn store(&self) -> Store {
-        Store::new(self.connector.clone())
+        Store::new(&self.connector)
     }
 
     /// How it is, and changes of that.

@@ -1,6 +1,8 @@
 //! Keys, values, ranges and events, as etcd means them.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use clustermesh_api_proto::mvccpb::event::EventType;
+use clustermesh_api_proto::{etcdserverpb, mvccpb};
 
 /// A key with its value and history numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +21,37 @@ pub struct KeyValue {
     pub lease: i64,
 }
 
+impl KeyValue {
+    /// The same in memory of its own: what comes off the wire shares one large buffer with its neighbours.
+    pub fn detached(&self) -> Self {
+        let mut buffer = BytesMut::with_capacity(self.key.len() + self.value.len());
+        buffer.extend_from_slice(&self.key);
+        buffer.extend_from_slice(&self.value);
+        let mut key = buffer.freeze();
+        let value = key.split_off(self.key.len());
+        Self { key, value, ..*self }
+    }
+
+    /// Bytes of key and value.
+    pub fn size_bytes(&self) -> usize {
+        self.key.len() + self.value.len()
+    }
+}
+
+impl From<mvccpb::KeyValue> for KeyValue {
+    fn from(wire: mvccpb::KeyValue) -> Self {
+        let mvccpb::KeyValue { key, create_revision, mod_revision, version, value, lease } = wire;
+        Self { key, value, create_revision, mod_revision, version, lease }
+    }
+}
+
+impl From<KeyValue> for mvccpb::KeyValue {
+    fn from(kv: KeyValue) -> Self {
+        let KeyValue { key, value, create_revision, mod_revision, version, lease } = kv;
+        Self { key, create_revision, mod_revision, version, value, lease }
+    }
+}
+
 /// What every answer of etcd begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Header {
@@ -30,6 +63,20 @@ pub struct Header {
     pub revision: i64,
     /// Raft term.
     pub raft_term: u64,
+}
+
+impl From<etcdserverpb::ResponseHeader> for Header {
+    fn from(wire: etcdserverpb::ResponseHeader) -> Self {
+        let etcdserverpb::ResponseHeader { cluster_id, member_id, revision, raft_term } = wire;
+        Self { cluster_id, member_id, revision, raft_term }
+    }
+}
+
+impl From<Header> for etcdserverpb::ResponseHeader {
+    fn from(header: Header) -> Self {
+        let Header { cluster_id, member_id, revision, raft_term } = header;
+        Self { cluster_id, member_id, revision, raft_term }
+    }
 }
 
 /// What happened to a key.
@@ -50,6 +97,27 @@ pub struct Event {
     pub kv: KeyValue,
     /// As it was before; `None` for a key that was created.
     pub previous: Option<KeyValue>,
+}
+
+impl Event {
+    /// Reads an event off the wire; `None` for one of an unknown kind or without a key.
+    pub fn of_wire(wire: mvccpb::Event) -> Option<Self> {
+        let kind = match EventType::try_from(wire.r#type).ok()? {
+            EventType::Put => EventKind::Put,
+            EventType::Delete => EventKind::Delete,
+        };
+        Some(Self { kind, kv: wire.kv?.into(), previous: wire.prev_kv.map(KeyValue::from) })
+    }
+
+    /// Bytes of keys and values in it.
+    pub fn size_bytes(&self) -> usize {
+        self.kv.size_bytes() + self.previous.as_ref().map_or(0, KeyValue::size_bytes)
+    }
+
+    /// Whether the key was not there before.
+    pub fn is_create(&self) -> bool {
+        self.kind == EventKind::Put && self.kv.create_revision == self.kv.mod_revision
+    }
 }
 
 /// A range of keys: one key, a prefix, or from a key to another (excluded) or to the end.
@@ -107,6 +175,22 @@ impl KeyRange {
     /// First key that can be in it.
     pub fn start(&self) -> &Bytes {
         &self.start
+    }
+
+    /// `key` as it stands in etcd's requests, which has no empty keys.
+    pub fn wire_start(&self) -> Bytes {
+        if self.start.is_empty() { Bytes::from_static(b"\0") } else { self.start.clone() }
+    }
+
+    /// What is left of it after a key.
+    #[must_use]
+    pub fn after(&self, key: &[u8]) -> Self {
+        // The next key in order is the same with a zero byte.
+        let start = Bytes::from([key, b"\0"].concat());
+        match &self.end {
+            End::Single => Self { start: start.clone(), end: End::Before(start) },
+            end => Self { start, end: end.clone() },
+        }
     }
 
     /// `range_end` as it stands in etcd's requests.

@@ -1,6 +1,10 @@
 //! Transactions: a few conditions, a few writes, all or none.
 
 use bytes::Bytes;
+use clustermesh_api_proto::etcdserverpb as pb;
+use clustermesh_api_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
+use clustermesh_api_proto::etcdserverpb::request_op::Request;
+use clustermesh_api_proto::etcdserverpb::response_op::Response;
 
 use super::kv::{KeyRange, KeyValue};
 
@@ -119,4 +123,72 @@ impl Transaction {
 
     /// etcd's own default limit, which a user's etcd has too.
     pub const MAX_WRITES: usize = 128;
+
+    /// As etcd takes it: where a condition fails, every condition's key is read.
+    pub(super) fn into_wire(self) -> pb::TxnRequest {
+        let failure = self.conditions.iter().map(|condition| {
+            let read = pb::RangeRequest { key: condition.key().clone(), ..pb::RangeRequest::default() };
+            pb::RequestOp { request: Some(Request::RequestRange(read)) }
+        });
+        pb::TxnRequest {
+            failure: failure.collect(),
+            compare: self.conditions.into_iter().map(Condition::into_wire).collect(),
+            success: self.writes.into_iter().map(Write::into_wire).collect(),
+        }
+    }
+}
+
+impl Condition {
+    fn key(&self) -> &Bytes {
+        match self {
+            Self::Absent(key) | Self::Present(key) | Self::ModRevision(key, _) => key,
+        }
+    }
+
+    fn into_wire(self) -> pb::Compare {
+        // A key that is not there has version 0.
+        let (result, target, key, union) = match self {
+            Self::Absent(key) => (CompareResult::Equal, CompareTarget::Version, key, TargetUnion::Version(0)),
+            Self::Present(key) => (CompareResult::Greater, CompareTarget::Version, key, TargetUnion::Version(0)),
+            Self::ModRevision(key, revision) => {
+                (CompareResult::Equal, CompareTarget::Mod, key, TargetUnion::ModRevision(revision))
+            }
+        };
+        pb::Compare {
+            result: result.into(),
+            target: target.into(),
+            key,
+            target_union: Some(union),
+            range_end: Bytes::new(),
+        }
+    }
+}
+
+impl Write {
+    fn into_wire(self) -> pb::RequestOp {
+        let request = match self {
+            Self::Put { key, value, lease } => {
+                Request::RequestPut(pb::PutRequest { key, value, lease, ..pb::PutRequest::default() })
+            }
+            Self::Delete(range) => Request::RequestDeleteRange(pb::DeleteRangeRequest {
+                key: range.wire_start(),
+                range_end: range.wire_end(),
+                prev_kv: false,
+            }),
+        };
+        pb::RequestOp { request: Some(request) }
+    }
+}
+
+impl Outcome {
+    pub(super) fn of_wire(succeeded: bool, responses: Vec<pb::ResponseOp>, revision: i64) -> Self {
+        if succeeded {
+            return Self::Done { revision };
+        }
+        let found = responses.into_iter().map(|response| match response.response {
+            Some(Response::ResponseRange(range)) => range.kvs.into_iter().next().map(KeyValue::from),
+            _ => None,
+        });
+        Self::Conflict { found: found.collect(), revision }
+    }
 }
