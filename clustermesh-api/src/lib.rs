@@ -1,6 +1,7 @@
 //! The cluster's server.
 #![forbid(unsafe_code)]
 
+pub mod backoff;
 pub mod mesh_endpoint;
 pub mod pki;
 pub mod store;

@@ -23,5 +23,5 @@ pub use error::{OpenError, StoreError};
 pub use etcd_child::{EtcdChild, EtcdChildConfig, EtcdChildError};
 pub use kv::{Event, EventKind, Header, KeyRange, KeyValue};
 pub use txn::{Outcome, Transaction};
-pub use view::{Batch, Position, Subscription, Update, View, ViewConfig, ViewStatus};
+pub use view::{Batch, Position, Snapshot, Subscription, Update, View, ViewConfig, ViewStatus};
 pub use watch::{StoreWatch, WatchBatch};

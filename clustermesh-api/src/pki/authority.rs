@@ -181,22 +181,32 @@ impl Authority {
     /// When the files cannot be read or written, do not fit each other, or are another cluster's. A damaged authority
     /// is never made anew: that would end every pin.
     pub fn open_or_create(directory: &Path, cluster: &ClusterName, now: SystemTime) -> Result<Self, AuthorityError> {
+        Self::open_or_create_valid(directory, cluster, Validity { now, lifetime: AUTHORITY_LIFE })
+    }
+
+    /// The same with another validity for one that has to be made.
+    pub(crate) fn open_or_create_valid(
+        directory: &Path,
+        cluster: &ClusterName,
+        validity: Validity,
+    ) -> Result<Self, AuthorityError> {
         let (certificate_path, key_path) = (directory.join(CERTIFICATE_FILE), directory.join(KEY_FILE));
         let damaged = |detail| AuthorityError::Damaged { directory: directory.to_owned(), detail };
         // The key is written last: a certificate alone is what a crash in between leaves, and nobody has seen it yet.
         match (read_if_there(&certificate_path)?, read_if_there(&key_path)?) {
             (Some(certificate), Some(key)) => Self::from_pem(&certificate, &key, cluster, directory),
             (None, Some(_)) => Err(damaged("the certificate is missing")),
-            (_, None) => Self::create(directory, cluster, now),
+            (_, None) => Self::create(directory, cluster, validity),
         }
     }
 
-    fn create(directory: &Path, cluster: &ClusterName, now: SystemTime) -> Result<Self, AuthorityError> {
+    fn create(directory: &Path, cluster: &ClusterName, validity: Validity) -> Result<Self, AuthorityError> {
+        let Validity { now, lifetime } = validity;
         let key = KeyPair::generate()?;
         let mut parameters = CertificateParams::default();
         parameters.distinguished_name = distinguished_name(&authority_name(cluster));
         parameters.not_before = moment(now, Direction::Before(CLOCK_SLACK)).ok_or(rcgen::Error::Time)?;
-        parameters.not_after = moment(now, Direction::After(AUTHORITY_LIFE)).ok_or(rcgen::Error::Time)?;
+        parameters.not_after = moment(now, Direction::After(lifetime)).ok_or(rcgen::Error::Time)?;
         parameters.serial_number = Some(serial());
         parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

@@ -4,14 +4,27 @@
 //! loopback only, on ports that are free when it starts, and talks TLS with certificates of an authority of its own that
 //! nobody else has. It dies with the API, is started again when it dies alone, and is stopped cleanly with the API.
 
+mod files;
+mod process;
+
+use std::fs::File;
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+use rustls::ClientConfig;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::files::{Files, file_error};
+use self::process::{Process, Start, find};
 use super::client::Store;
+use super::kv::KeyRange;
+use crate::backoff::Backoff;
 use crate::tls::Connector;
 
 /// Settings of the child.
@@ -27,6 +40,8 @@ pub struct EtcdChildConfig {
     pub history: Duration,
     /// How long it may take until it answers, at a start.
     pub start_timeout: Duration,
+    /// How long to wait for another holder of the data directory to go.
+    pub lock_timeout: Duration,
 }
 
 impl EtcdChildConfig {
@@ -38,6 +53,7 @@ impl EtcdChildConfig {
             quota_bytes: 2 << 30,
             history: Duration::from_secs(600),
             start_timeout: Duration::from_secs(30),
+            lock_timeout: Duration::from_secs(5),
         }
     }
 }
@@ -104,6 +120,18 @@ pub enum EtcdChildError {
         #[source]
         source: io::Error,
     },
+    /// It cannot be started.
+    #[error("etcd executable {binary}", binary = binary.display())]
+    Start {
+        /// Which.
+        binary: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A name in its certificates is not allowed (never).
+    #[error("etcd's certificates: name not allowed")]
+    Names,
     /// Its certificates cannot be made.
     #[error("etcd's certificates")]
     Certificates(#[source] crate::pki::AuthorityError),
@@ -135,6 +163,8 @@ pub enum ChildStatus {
 /// A running etcd.
 #[derive(Debug)]
 pub struct EtcdChild {
+    launcher: Launcher,
+    process: Process,
     connector: Connector,
     status: watch::Sender<ChildStatus>,
 }
@@ -145,9 +175,16 @@ impl EtcdChild {
     /// # Errors
     /// When it does not come up; nothing is left running then.
     pub async fn start(config: EtcdChildConfig) -> Result<Self, EtcdChildError> {
-        let _ = config;
-        std::future::ready(()).await;
-        todo!()
+        let missing = || EtcdChildError::BinaryMissing { binary: config.binary.clone() };
+        let binary = find(&config.binary).ok_or_else(missing)?;
+        let files = Files::create(&config)?;
+        let lock = files.lock(config.lock_timeout).await?;
+        let tls = files.certificates()?;
+        let mut launcher = Launcher { config, binary, files, lock, tls, ports: None };
+        let (process, address) = launcher.launch().await?;
+        let connector = Connector::new(&[address], Arc::clone(&launcher.tls));
+        let status = watch::channel(ChildStatus::Running { pid: process.pid() }).0;
+        Ok(Self { launcher, process, connector, status })
     }
 
     /// A client of it; goes on working when etcd is started again on other ports.
@@ -164,7 +201,192 @@ impl EtcdChild {
     /// of the lock.
     ///
     /// Dropping the future kills etcd.
-    pub async fn run(self, cancel: CancellationToken) {
-        cancel.cancelled().await;
+    pub async fn run(mut self, cancel: CancellationToken) {
+        let mut backoff = Backoff::new(RESTART_FIRST, RESTART_LONGEST);
+        loop {
+            let began = Instant::now();
+            let ended = tokio::select! {
+                ended = self.process.exited() => ended,
+                () = cancel.cancelled() => break,
+            };
+            if began.elapsed() > HEALTHY_AFTER {
+                backoff.reset();
+            }
+            tracing::error!(status = %ended, "etcd died; starting it again");
+            self.status.send_replace(ChildStatus::Restarting { reason: format!("etcd ended with {ended}") });
+            tokio::select! {
+                process = self.restart(&mut backoff) => self.process = process,
+                () = cancel.cancelled() => break,
+            }
+            self.status.send_replace(ChildStatus::Running { pid: self.process.pid() });
+        }
+        self.stop().await;
+    }
+
+    /// Tries until it runs.
+    async fn restart(&mut self, backoff: &mut Backoff) -> Process {
+        loop {
+            tokio::time::sleep(backoff.next_delay()).await;
+            match self.launcher.launch().await {
+                Ok((process, address)) => {
+                    tracing::info!(pid = process.pid(), "etcd runs again");
+                    self.connector.replace(&[address], Arc::clone(&self.launcher.tls));
+                    return process;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "etcd does not start");
+                    self.status.send_replace(ChildStatus::Restarting { reason: error.to_string() });
+                }
+            }
+        }
+    }
+
+    async fn stop(self) {
+        self.process.signal(Signal::SIGTERM);
+        if tokio::time::timeout(STOP_TIMEOUT, self.process.exited()).await.is_err() {
+            tracing::warn!(pid = self.process.pid(), "etcd does not stop; killing it");
+            self.process.signal(Signal::SIGKILL);
+            self.process.exited().await;
+        }
+        self.status.send_replace(ChildStatus::Stopped);
     }
 }
+
+const RESTART_FIRST: Duration = Duration::from_millis(50);
+const RESTART_LONGEST: Duration = Duration::from_secs(10);
+/// A run this long was a good one: the next restart is quick again.
+const HEALTHY_AFTER: Duration = Duration::from_secs(60);
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two tries whether it answers.
+const READY_INTERVAL: Duration = Duration::from_millis(20);
+/// A port that was free may be taken until etcd binds it.
+const PORT_ATTEMPTS: u32 = 5;
+
+/// What every start needs.
+#[derive(Debug)]
+struct Launcher {
+    config: EtcdChildConfig,
+    binary: PathBuf,
+    files: Files,
+    lock: File,
+    tls: Arc<ClientConfig>,
+    /// Those of the last start: readers of its log find the same.
+    ports: Option<[u16; 2]>,
+}
+
+impl Launcher {
+    async fn launch(&mut self) -> Result<(Process, SocketAddr), EtcdChildError> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let ports = match self.ports.take() {
+                Some(ports) => ports,
+                None => free_ports().map_err(|source| file_error("ports", &self.files.directory, source))?,
+            };
+            match self.launch_on(ports).await {
+                Ok(process) => {
+                    self.ports = Some(ports);
+                    return Ok((process, SocketAddr::from((Ipv4Addr::LOCALHOST, ports[0]))));
+                }
+                Err(EtcdChildError::Exited { detail, .. }) if detail.contains(PORT_TAKEN) => {
+                    if attempts == PORT_ATTEMPTS {
+                        return Err(EtcdChildError::PortTaken { attempts, detail });
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn launch_on(&self, ports: [u16; 2]) -> Result<Process, EtcdChildError> {
+        let (log, log_start) = self.files.open_log()?;
+        let lock = self.lock.try_clone().map_err(|source| file_error("lock file", &self.files.directory, source))?;
+        let arguments = arguments(&self.config, &self.files, ports);
+        let process = Process::start(Start { binary: self.binary.clone(), arguments, lock, log })
+            .await
+            .map_err(|source| EtcdChildError::Start { binary: self.binary.clone(), source })?;
+        tokio::select! {
+            ready = self.ready(ports[0]) => ready.map(|()| process),
+            status = process.exited() => Err(self.why(status, log_start)),
+        }
+    }
+
+    /// Asks until it answers a read that needs a leader.
+    async fn ready(&self, port: u16) -> Result<(), EtcdChildError> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let store =
+            Store::new(&Connector::new(&[address], Arc::clone(&self.tls))).with_deadline(Duration::from_secs(2));
+        let (timeout, begin) = (self.config.start_timeout, Instant::now());
+        loop {
+            let error = match store.page(&KeyRange::key("fabric/ready"), 1, 0).await {
+                Ok(_) => return Ok(()),
+                Err(error) => error,
+            };
+            if begin.elapsed() > timeout {
+                return Err(EtcdChildError::NotReady { timeout, detail: error.to_string(), log: self.files.log() });
+            }
+            tokio::time::sleep(READY_INTERVAL).await;
+        }
+    }
+
+    fn why(&self, status: String, log_start: u64) -> EtcdChildError {
+        let said = self.files.log_since(log_start);
+        if said.contains("no space left on device") {
+            return EtcdChildError::DiskFull { directory: self.files.directory.clone() };
+        }
+        EtcdChildError::Exited { status, detail: reason(&said), log: self.files.log() }
+    }
+}
+
+const PORT_TAKEN: &str = "address already in use";
+
+/// The line of etcd's last words that says most.
+fn reason(log: &str) -> String {
+    let tells = |line: &&str| {
+        line.contains(PORT_TAKEN) || ["\"fatal\"", "\"panic\"", "panic:"].iter().any(|word| line.contains(word))
+    };
+    let line = log.lines().find(tells).or_else(|| log.lines().rfind(|line| !line.is_empty())).unwrap_or_default();
+    line.chars().take(500).collect()
+}
+
+/// Two ports of the loopback that are free now.
+fn free_ports() -> io::Result<[u16; 2]> {
+    let (first, second) = (TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?, TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?);
+    Ok([first.local_addr()?.port(), second.local_addr()?.port()])
+}
+
+fn arguments(config: &EtcdChildConfig, files: &Files, [client, peer]: [u16; 2]) -> Vec<String> {
+    let (client, peer) = (format!("https://127.0.0.1:{client}"), format!("https://127.0.0.1:{peer}"));
+    let path = |path: PathBuf| path.to_string_lossy().into_owned();
+    let (certificate, key, authority) = (path(files.certificate()), path(files.key()), path(files.authority()));
+    let pairs = [
+        ("name", "fabric".to_owned()),
+        ("data-dir", path(files.data())),
+        ("listen-client-urls", client.clone()),
+        ("advertise-client-urls", client),
+        ("listen-peer-urls", peer.clone()),
+        ("initial-advertise-peer-urls", peer.clone()),
+        ("initial-cluster", format!("fabric={peer}")),
+        // Only counts at the first start: makes the cluster id unique in the world.
+        ("initial-cluster-token", hex::encode(rand::random::<[u8; 16]>())),
+        ("cert-file", certificate.clone()),
+        ("key-file", key.clone()),
+        ("client-cert-auth", "true".to_owned()),
+        ("trusted-ca-file", authority.clone()),
+        ("peer-cert-file", certificate),
+        ("peer-key-file", key),
+        ("peer-client-cert-auth", "true".to_owned()),
+        ("peer-trusted-ca-file", authority),
+        ("auto-compaction-mode", "periodic".to_owned()),
+        ("auto-compaction-retention", format!("{}s", config.history.as_secs())),
+        ("quota-backend-bytes", config.quota_bytes.to_string()),
+        // One member elects itself: waiting a second for rivals is of no use.
+        ("heartbeat-interval", "20".to_owned()),
+        ("election-timeout", "200".to_owned()),
+        ("logger", "zap".to_owned()),
+    ];
+    pairs.into_iter().map(|(name, value)| format!("--{name}={value}")).collect()
+}
+
+#[cfg(test)]
+mod tests;
