@@ -10,11 +10,21 @@
 #![warn(missing_docs)]
 
 pub mod cluster;
+pub mod config;
 pub mod error_code;
 pub mod ids;
+pub mod invite;
 pub mod key;
 pub mod labels;
+pub mod manifest;
 pub mod mtu;
 pub mod names;
+pub mod policy;
 pub mod prefix;
+mod sealed_line;
+pub mod secret;
+pub mod service;
+pub mod token;
 pub mod wire;
+
+pub use sealed_line::LineError;
