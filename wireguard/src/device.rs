@@ -149,7 +149,7 @@ pub struct PeerStatus {
 
 impl PeerStatus {
     /// A session lives at most this long after its handshake.
-    pub const SESSION_LIFETIME: Duration = Duration::from_secs(180);
+    pub const SESSION_LIFETIME: Duration = Duration::from_mins(3);
 
     /// Whether a session can still be in use at `now`.
     pub fn is_live(&self, now: SystemTime) -> bool {

@@ -28,7 +28,7 @@ pub use device::{
     WgDevice,
 };
 pub use engine::kernel::KernelDevice;
-pub use engine::user::Config;
+pub use engine::user::{Config, RunError};
 pub use interface::InterfaceName;
 pub use io::tun;
 pub use key::{PresharedKey, PrivateKey, PublicKey};

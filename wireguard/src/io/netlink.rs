@@ -45,7 +45,7 @@ const RECEIVE_BYTES: usize = 64 << 10;
 pub(crate) struct Message(Zeroizing<Vec<u8>>);
 
 /// An open nest, to be closed with [`Message::close`].
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 #[must_use]
 pub(crate) struct Nest(usize);
 
@@ -82,8 +82,7 @@ impl Message {
     }
 
     /// Ends the attribute.
-    pub(crate) fn close(&mut self, nest: Nest) {
-        let Nest(start) = nest;
+    pub(crate) fn close(&mut self, Nest(start): Nest) {
         // Callers split long lists; an attribute over 64 KiB would be refused by the kernel as malformed.
         let len = u16::try_from(self.0.len() - start).unwrap_or(u16::MAX);
         self.0[start..start + 2].copy_from_slice(&len.to_ne_bytes());

@@ -90,10 +90,10 @@ fn without_memory_a_live_endpoint_stands_and_a_dead_one_is_written() {
     let is = current.peers.get_mut(&key(1)).unwrap();
     is.configured_endpoint = None;
     is.endpoint = Some("198.51.100.7:999".parse().unwrap());
-    is.last_handshake = Some(now.checked_sub(Duration::from_secs(60)).unwrap());
+    is.last_handshake = Some(now.checked_sub(Duration::from_mins(1)).unwrap());
     let desired = [peer(1, "192.0.2.1:1", &[])];
     assert_eq!(plan(&current, &desired, &ConfiguredEndpoints::new(), now).changes, []);
-    assert_eq!(plan(&current, &desired, &ConfiguredEndpoints::new(), now + Duration::from_secs(300)).changes.len(), 1);
+    assert_eq!(plan(&current, &desired, &ConfiguredEndpoints::new(), now + Duration::from_mins(5)).changes.len(), 1);
 }
 
 #[test]

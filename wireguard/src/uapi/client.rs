@@ -188,11 +188,15 @@ fn write_patch(request: &mut String, patch: &PeerPatch, removal: Removal, scratc
     }
     match removal {
         Removal::Direct => {
-            patch.remove_allowed_ips.iter().for_each(|p| push(request, "allowed_ip", format_args!("-{p}")))
+            for prefix in &patch.remove_allowed_ips {
+                push(request, "allowed_ip", format_args!("-{prefix}"));
+            }
         }
         Removal::Detour => {
             push(request, "public_key", scratch.to_hex());
-            patch.remove_allowed_ips.iter().for_each(|p| push(request, "allowed_ip", p));
+            for prefix in &patch.remove_allowed_ips {
+                push(request, "allowed_ip", prefix);
+            }
             write_removal(request, scratch);
         }
     }
