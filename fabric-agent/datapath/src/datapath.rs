@@ -5,8 +5,7 @@ use std::{
     sync::Arc,
 };
 
-/// The layout of the maps.
-const ABI_VERSION: u32 = 1;
+use fabric_ebpf_abi::ABI_VERSION;
 
 use crate::{
     bpffs::{self, BpffsError, Writer},

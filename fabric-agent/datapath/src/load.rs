@@ -60,6 +60,9 @@ pub enum LoadError {
         #[source]
         source: io::Error,
     },
+    /// What is pinned cannot be read.
+    #[error("adopt what the maps hold")]
+    Adopt(#[source] Box<crate::maps::MapError>),
     /// What is pinned was made by another build with the same version number.
     #[error("the pinned map {map} has another layout ({pinned}) than this build's ({ours}); remove {} to start afresh", path.display())]
     Layout {

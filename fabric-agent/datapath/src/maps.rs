@@ -3,133 +3,76 @@
 //! Every call is one or a few short system calls through a shared reference: they may be used from several threads, and
 //! two writers of one map must agree among themselves.
 
+mod flow;
+mod ipcache;
+mod layouts;
+mod service;
+mod single;
 mod table;
 
-use std::{net::IpAddr, path::Path};
+use std::path::Path;
 
-use ipnetwork::IpNetwork;
+use fabric_ebpf_abi as abi;
 
-pub use self::table::{Changed, Layout, MapError, Rows, Table};
+pub use self::{
+    flow::{Flows, Nats},
+    ipcache::Ipcache,
+    layouts::{DeviceLayout, EndpointLayout, NodeLayout, OwnedLayout, PolicyLayout},
+    service::Services,
+    table::{Changed, Layout, Listed, MapError, Rows, Table},
+};
+use self::{
+    single::{Budget, Cell, Metrics},
+    table::MapError as Error,
+};
 use crate::{
     load::LoadError,
-    rows::{
-        Backend, EndpointEntry, FlowKey, IpcacheEntry, Metric, NodeConfig, NodeEntry, OwnedPrefix, PolicyKey,
-        PolicyVerdict, ServiceKey,
-    },
+    rows::{Metric, NodeConfig},
 };
-
-macro_rules! pending {
-    ($($(#[$doc:meta])* $name:ident: $key:ty => $value:ty;)*) => { $(
-        $(#[$doc])*
-        #[derive(Debug)]
-        pub struct $name(());
-
-        impl Rows for $name {
-            type Key = $key;
-            type Value = $value;
-            fn upsert(&self, _: &$key, _: &$value) -> Result<(), MapError> { Err(PENDING) }
-            fn delete(&self, _: &$key) -> Result<bool, MapError> { Err(PENDING) }
-            fn get(&self, _: &$key) -> Result<Option<$value>, MapError> { Err(PENDING) }
-            fn list(&self) -> Result<Vec<($key, $value)>, MapError> { Err(PENDING) }
-        }
-    )* };
-}
-const PENDING: MapError = MapError::Invalid { map: "", what: "everything" };
-
-pending! {
-    /// Address or prefix to identity and node; exact addresses and prefixes kept in step.
-    Ipcache: IpNetwork => IpcacheEntry;
-    /// The mesh's workload prefixes.
-    Owned: IpNetwork => OwnedPrefix;
-    /// Nodes by underlay address.
-    Nodes: IpAddr => NodeEntry;
-    /// This node's endpoints by address.
-    Endpoints: IpAddr => EndpointEntry;
-    /// What policy says of whom.
-    Policy: PolicyKey => PolicyVerdict;
-}
-
-/// Services and who serves them.
-#[derive(Debug)]
-pub struct Services(());
-
-impl Services {
-    /// Makes a service be served by exactly these, in one step for every look-up. No backend: connections are refused.
-    ///
-    /// # Errors
-    /// When a map is full, a backend is of another family than the frontend, or the kernel refuses.
-    pub fn replace_service(&self, _key: &ServiceKey, _backends: &[Backend]) -> Result<(), MapError> {
-        Err(PENDING)
-    }
-
-    /// Forgets a service; says whether it was there.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn delete(&self, _key: &ServiceKey) -> Result<bool, MapError> {
-        Err(PENDING)
-    }
-
-    /// All services with their backends.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn list(&self) -> Result<Vec<(ServiceKey, Vec<Backend>)>, MapError> {
-        Err(PENDING)
-    }
-}
-
-/// The flow table, both families.
-#[derive(Debug)]
-pub struct Flows(());
-
-impl Flows {
-    /// All flows.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn list(&self) -> Result<Vec<FlowKey>, MapError> {
-        Err(PENDING)
-    }
-
-    /// Forgets the flows with an end in one of these prefixes; says how many.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn delete_prefixes(&self, _prefixes: &[IpNetwork]) -> Result<usize, MapError> {
-        Err(PENDING)
-    }
-}
 
 /// The maps of one data path.
 #[derive(Debug)]
 pub struct Maps {
     /// Address or prefix to identity and node.
     pub ipcache: Ipcache,
-    /// The mesh's workload prefixes.
-    pub owned: Owned,
-    /// Nodes by underlay address.
-    pub nodes: Nodes,
-    /// This node's endpoints by address.
-    pub endpoints: Endpoints,
-    /// What policy says of whom.
-    pub policy: Policy,
+    /// Prefixes of the mesh and of its services.
+    pub owned: Table<OwnedLayout>,
+    /// Nodes by each of their addresses.
+    pub nodes: Table<NodeLayout>,
+    /// This node's senders by device.
+    pub devices: Table<DeviceLayout>,
+    /// Every address of this node: its endpoints' and its own.
+    pub endpoints: Table<EndpointLayout>,
+    /// Rules.
+    pub policy: Table<PolicyLayout>,
     /// Services and who serves them.
     pub services: Services,
-    /// The flow table.
+    /// Flows.
     pub flows: Flows,
+    /// Masqueraded flows.
+    pub nat: Nats,
+    config: Cell<abi::Config>,
+    epoch: Cell<u32>,
+    metrics: Metrics,
+    budget: Budget,
 }
 
 impl Maps {
-    pub(crate) fn open(_map_dir: &Path, _read_only: bool) -> Result<Self, LoadError> {
+    pub(crate) fn open(dir: &Path, read_only: bool) -> Result<Self, LoadError> {
         Ok(Self {
-            ipcache: Ipcache(()),
-            owned: Owned(()),
-            nodes: Nodes(()),
-            endpoints: Endpoints(()),
-            policy: Policy(()),
-            services: Services(()),
-            flows: Flows(()),
+            ipcache: Ipcache::open(dir, read_only)?,
+            owned: Table::open(dir, read_only)?,
+            nodes: Table::open(dir, read_only)?,
+            devices: Table::open(dir, read_only)?,
+            endpoints: Table::open(dir, read_only)?,
+            policy: Table::open(dir, read_only)?,
+            services: Services::open(dir, read_only)?,
+            flows: Flows::open(dir, read_only)?,
+            nat: Nats::open(dir, read_only)?,
+            config: Cell::open(dir, abi::map::CONFIG, read_only)?,
+            epoch: Cell::open(dir, abi::map::EPOCH, read_only)?,
+            metrics: Metrics::open(dir, read_only)?,
+            budget: Budget::open(dir, read_only)?,
         })
     }
 
@@ -137,31 +80,50 @@ impl Maps {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn config(&self) -> Result<Option<NodeConfig>, MapError> {
-        Err(PENDING)
+    pub fn config(&self) -> Result<Option<NodeConfig>, Error> {
+        Ok(single::config(&self.config.get()?))
     }
 
-    /// Tells the programs about the node, in one step.
+    /// Tells the programs about the node. Until this was called, packets pass as if there were no programs.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn set_config(&self, _config: &NodeConfig) -> Result<(), MapError> {
-        Err(PENDING)
+    pub fn set_config(&self, config: &NodeConfig) -> Result<(), Error> {
+        self.config.set(&single::raw_config(config))
     }
 
-    /// Makes every flow be judged anew: called after a change that can alter a verdict. Gives the new number.
+    /// Makes every flow be judged anew: called after each change of devices, endpoints, ipcache, owned prefixes, nodes or
+    /// policy that can alter a verdict on a live flow. Gives the new number. One caller at a time.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn bump_epoch(&self) -> Result<u32, MapError> {
-        Err(PENDING)
+    pub fn bump_epoch(&self) -> Result<u32, Error> {
+        let next = self.epoch.get()?.wrapping_add(1);
+        self.epoch.set(&next)?;
+        Ok(next)
     }
 
-    /// The counters that are not zero, summed over CPUs.
+    /// The number that flows are judged in now.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn metrics(&self) -> Result<Vec<Metric>, MapError> {
-        Err(PENDING)
+    pub fn epoch(&self) -> Result<u32, Error> {
+        self.epoch.get()
+    }
+
+    /// The counters that are not zero, summed over CPUs, in the order of reasons.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn metrics(&self) -> Result<Vec<Metric>, Error> {
+        self.metrics.list()
+    }
+
+    /// Events that the programs did not send, since the map was made: over budget, or the buffer was full.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn suppressed_events(&self) -> Result<u64, Error> {
+        self.budget.suppressed()
     }
 }

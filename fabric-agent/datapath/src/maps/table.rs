@@ -1,10 +1,10 @@
 //! One kernel map seen as rows: what a reconciler updates, deletes and lists.
 
-use std::{io, marker::PhantomData, path::Path};
+use std::{collections::BTreeMap, io, marker::PhantomData, path::Path};
 
 use crate::{
     load::{LoadError, open_map},
-    sys::bpf::RawMap,
+    sys::{bpf::RawMap, plain},
 };
 
 /// Entries moved by one system call.
@@ -67,22 +67,26 @@ impl MapError {
     }
 }
 
-/// How the rows of one map are written as bytes.
+/// How the rows of one map are written in the kernel.
 pub trait Layout {
     /// What a row is known by.
     type Key: Copy + Ord;
     /// What it says.
     type Value: Copy + Eq;
+    /// The kernel's key.
+    type RawKey: aya::Pod;
+    /// The kernel's value.
+    type RawValue: aya::Pod;
     /// The map's name.
     const MAP: &'static str;
-    /// The key as the kernel keeps it.
-    fn key_bytes(key: &Self::Key) -> Vec<u8>;
-    /// The value as the kernel keeps it.
-    fn value_bytes(value: &Self::Value) -> Vec<u8>;
-    /// The reverse; `None` for bytes that [`Self::key_bytes`] does not make.
-    fn key(bytes: &[u8]) -> Option<Self::Key>;
-    /// The reverse; `None` for bytes that [`Self::value_bytes`] does not make.
-    fn value(bytes: &[u8]) -> Option<Self::Value>;
+    /// The key for the kernel.
+    fn raw_key(key: Self::Key) -> Self::RawKey;
+    /// The value for the kernel.
+    fn raw_value(value: Self::Value) -> Self::RawValue;
+    /// The reverse; `None` for what [`Self::raw_key`] does not make.
+    fn key(raw: Self::RawKey) -> Option<Self::Key>;
+    /// The reverse; `None` for what [`Self::raw_value`] does not make.
+    fn value(raw: Self::RawValue) -> Option<Self::Value>;
 }
 
 /// Rows in the order of their keys.
@@ -115,7 +119,7 @@ pub trait Rows {
     /// When the kernel refuses.
     fn delete(&self, key: &Self::Key) -> Result<bool, MapError>;
 
-    /// One row.
+    /// One row; of a map of prefixes, the longest that holds the key.
     ///
     /// # Errors
     /// When the kernel refuses, or the row is not one of ours.
@@ -127,12 +131,19 @@ pub trait Rows {
     /// As [`Self::get`].
     fn list(&self) -> Result<Listed<Self>, MapError>;
 
+    /// The key as it is listed: of a prefix, without the bits beyond it.
+    fn canonical(&self, key: &Self::Key) -> Self::Key {
+        *key
+    }
+
     /// Makes the map hold exactly these rows, touching only what differs; says how many were written and deleted.
+    /// Writes before it deletes.
     ///
     /// # Errors
     /// As the others.
-    fn replace_all(&self, rows: &std::collections::BTreeMap<Self::Key, Self::Value>) -> Result<Changed, MapError> {
-        let present: std::collections::BTreeMap<_, _> = self.list()?.into_iter().collect();
+    fn replace_all(&self, rows: &BTreeMap<Self::Key, Self::Value>) -> Result<Changed, MapError> {
+        let rows: BTreeMap<_, _> = rows.iter().map(|(k, v)| (self.canonical(k), *v)).collect();
+        let present: BTreeMap<_, _> = self.list()?.into_iter().collect();
         let missing: Vec<_> = rows.iter().filter(|(k, v)| present.get(k) != Some(v)).map(|(k, v)| (*k, *v)).collect();
         self.upsert_all(&missing)?;
         let mut deleted = 0;
@@ -181,45 +192,31 @@ impl<L: Layout> Table<L> {
         }
     }
 
-    fn row(key: &[u8], value: &[u8]) -> Result<(L::Key, L::Value), MapError> {
-        L::key(key).zip(L::value(value)).ok_or(MapError::Foreign { map: L::MAP })
+    fn value(bytes: &[u8]) -> Result<L::Value, MapError> {
+        let raw = plain::value(bytes);
+        raw.and_then(L::value).ok_or(MapError::Foreign { map: L::MAP })
     }
 
-    /// Lists by batches; a hash whose bucket holds more than a batch is asked again for more at once.
-    fn list_batched(&self, mut count: u32) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        let mut rows = Vec::new();
-        let mut cursor = self.map.cursor();
-        loop {
-            match self.map.read_batch(&mut cursor, count) {
-                Ok((keys, values, more)) => {
-                    let pairs =
-                        keys.chunks_exact(self.map.key_bytes()).zip(values.chunks_exact(self.map.value_bytes()));
-                    rows.extend(pairs.map(|(k, v)| (k.to_vec(), v.to_vec())));
-                    if !more {
-                        return Ok(rows);
-                    }
-                }
-                Err(e) if e.raw_os_error() == Some(libc::ENOSPC) && count < self.size() => {
-                    count = count.saturating_mul(4)
-                }
-                Err(e) => return Err(e),
-            }
-        }
+    fn key(bytes: &[u8]) -> Result<L::Key, MapError> {
+        let raw = plain::value(bytes);
+        raw.and_then(L::key).ok_or(MapError::Foreign { map: L::MAP })
     }
 
-    /// Lists by key, for kinds of maps that the kernel does not read in batches.
-    fn list_stepped(&self) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        let mut rows = Vec::new();
-        let mut key = self.map.next_key(None)?;
-        // A walk whose key is deleted meanwhile begins anew: bounded, so that it ends.
-        for _ in 0..self.size().saturating_mul(2) {
-            let Some(at) = key else { break };
-            if let Some(value) = self.map.lookup(&at)? {
-                rows.push((at.clone(), value));
-            }
-            key = self.map.next_key(Some(&at))?;
+    fn key_bytes(key: &L::Key) -> Vec<u8> {
+        plain::bytes(&L::raw_key(*key))
+    }
+
+    fn value_bytes(value: &L::Value) -> Vec<u8> {
+        plain::bytes(&L::raw_value(*value))
+    }
+
+    /// Deletes the rows whose key the kernel holds and that `doomed` picks; says how many.
+    pub(crate) fn delete_where(&self, doomed: impl Fn(&L::Key, &L::Value) -> bool) -> Result<usize, MapError> {
+        let mut deleted = 0;
+        for (key, _) in self.list()?.iter().filter(|(k, v)| doomed(k, v)) {
+            deleted += usize::from(self.delete(key)?);
         }
-        Ok(rows)
+        Ok(deleted)
     }
 }
 
@@ -228,37 +225,42 @@ impl<L: Layout> Rows for Table<L> {
     type Value = L::Value;
 
     fn upsert(&self, key: &L::Key, value: &L::Value) -> Result<(), MapError> {
-        self.map.update(&L::key_bytes(key), &L::value_bytes(value), 0).map_err(|e| self.write_error(e))
+        self.map.update(&Self::key_bytes(key), &Self::value_bytes(value), 0).map_err(|e| self.write_error(e))
     }
 
     fn upsert_all(&self, rows: &[(L::Key, L::Value)]) -> Result<(), MapError> {
         for chunk in rows.chunks(BATCH as usize) {
-            let keys: Vec<u8> = chunk.iter().flat_map(|(k, _)| L::key_bytes(k)).collect();
-            let values: Vec<u8> = chunk.iter().flat_map(|(_, v)| L::value_bytes(v)).collect();
+            let keys: Vec<u8> = chunk.iter().flat_map(|(k, _)| Self::key_bytes(k)).collect();
+            let values: Vec<u8> = chunk.iter().flat_map(|(_, v)| Self::value_bytes(v)).collect();
             let count = u32::try_from(chunk.len()).unwrap_or(BATCH);
-            self.map.update_batch(&keys, &values, count).map_err(|e| self.write_error(e))?;
+            match self.map.update_batch(&keys, &values, count) {
+                // Older kernels take no batches for some kinds of maps.
+                Err(e) if e.raw_os_error() == Some(libc::ENOTSUP) => {
+                    chunk.iter().try_for_each(|(k, v)| self.upsert(k, v))?;
+                }
+                other => other.map_err(|e| self.write_error(e))?,
+            }
         }
         Ok(())
     }
 
     fn delete(&self, key: &L::Key) -> Result<bool, MapError> {
-        self.map.delete(&L::key_bytes(key)).map_err(|e| self.write_error(e))
+        self.map.delete(&Self::key_bytes(key)).map_err(|e| self.write_error(e))
+    }
+
+    fn canonical(&self, key: &L::Key) -> L::Key {
+        L::key(L::raw_key(*key)).unwrap_or(*key)
     }
 
     fn get(&self, key: &L::Key) -> Result<Option<L::Value>, MapError> {
-        let found = self.map.lookup(&L::key_bytes(key)).map_err(|source| MapError::Read { map: L::MAP, source })?;
-        found.map(|bytes| L::value(&bytes).ok_or(MapError::Foreign { map: L::MAP })).transpose()
+        let found = self.map.lookup(&Self::key_bytes(key)).map_err(|source| MapError::Read { map: L::MAP, source })?;
+        found.map(|bytes| Self::value(&bytes)).transpose()
     }
 
     fn list(&self) -> Result<Vec<(L::Key, L::Value)>, MapError> {
-        let listed = match self.list_batched(BATCH) {
-            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOTSUP | libc::EINVAL | libc::ENOSPC)) => {
-                self.list_stepped()
-            }
-            other => other,
-        };
-        let listed = listed.map_err(|source| MapError::Read { map: L::MAP, source })?;
-        let mut rows: Vec<_> = listed.iter().map(|(k, v)| Self::row(k, v)).collect::<Result<_, _>>()?;
+        let listed = self.map.all(BATCH).map_err(|source| MapError::Read { map: L::MAP, source })?;
+        let mut rows: Vec<_> =
+            listed.iter().map(|(k, v)| Ok((Self::key(k)?, Self::value(v)?))).collect::<Result<_, _>>()?;
         rows.sort_by_key(|(key, _)| *key);
         rows.dedup_by_key(|(key, _)| *key);
         Ok(rows)

@@ -182,7 +182,7 @@ pub(crate) struct RawMap {
 
 /// Where a batched listing stands.
 #[derive(Debug)]
-pub(crate) struct Cursor {
+struct Cursor {
     token: Vec<u8>,
     started: bool,
 }
@@ -198,12 +198,8 @@ impl RawMap {
         Ok(Self { fd, info, value_bytes })
     }
 
-    pub(crate) fn key_bytes(&self) -> usize {
+    fn key_bytes(&self) -> usize {
         self.info.key_size as usize
-    }
-
-    pub(crate) fn value_bytes(&self) -> usize {
-        self.value_bytes
     }
 
     /// Refuses buffers that the kernel would read or write past.
@@ -248,7 +244,7 @@ impl RawMap {
     }
 
     /// The key after `key`, or the first.
-    pub(crate) fn next_key(&self, key: Option<&[u8]>) -> io::Result<Option<Vec<u8>>> {
+    fn next_key(&self, key: Option<&[u8]>) -> io::Result<Option<Vec<u8>>> {
         let mut next = vec![0; self.key_bytes()];
         self.checked(key.unwrap_or(&next), None, 1)?;
         let mut attr = self.elem(&[], address_mut(&mut next), 0);
@@ -272,13 +268,13 @@ impl RawMap {
     }
 
     /// A cursor at the beginning.
-    pub(crate) fn cursor(&self) -> Cursor {
+    fn cursor(&self) -> Cursor {
         // A hash keeps a bucket number in it, others a key.
         Cursor { token: vec![0; self.key_bytes().max(8)], started: false }
     }
 
     /// Reads at most `count` entries and moves the cursor; the flag says that more may follow.
-    pub(crate) fn read_batch(&self, cursor: &mut Cursor, count: u32) -> io::Result<(Vec<u8>, Vec<u8>, bool)> {
+    fn read_batch(&self, cursor: &mut Cursor, count: u32) -> io::Result<(Vec<u8>, Vec<u8>, bool)> {
         let mut keys = vec![0; self.key_bytes() * count as usize];
         let mut values = vec![0; self.value_bytes * count as usize];
         let mut next = vec![0; cursor.token.len()];
@@ -300,6 +296,52 @@ impl RawMap {
         values.truncate(got * self.value_bytes);
         *cursor = Cursor { token: next, started: true };
         Ok((keys, values, more))
+    }
+
+    /// Every key with its value, `batch` entries a call where the kernel can. Not one instant of the map.
+    pub(crate) fn all(&self, batch: u32) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        match self.all_batched(batch) {
+            // Not for this kind of map, or a bucket that holds more than fits.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOTSUP | libc::EINVAL | libc::ENOSPC)) => {
+                self.all_stepped()
+            }
+            other => other,
+        }
+    }
+
+    fn all_batched(&self, mut batch: u32) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let mut rows = Vec::new();
+        let mut cursor = self.cursor();
+        loop {
+            match self.read_batch(&mut cursor, batch) {
+                Ok((keys, values, more)) => {
+                    let pairs = keys.chunks_exact(self.key_bytes()).zip(values.chunks_exact(self.value_bytes));
+                    rows.extend(pairs.map(|(k, v)| (k.to_vec(), v.to_vec())));
+                    if !more {
+                        return Ok(rows);
+                    }
+                }
+                // A hash gives whole buckets: ask for more at once.
+                Err(e) if e.raw_os_error() == Some(libc::ENOSPC) && batch < self.info.max_entries => {
+                    batch = batch.saturating_mul(4);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    fn all_stepped(&self) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let mut rows = Vec::new();
+        let mut key = self.next_key(None)?;
+        // A walk whose key is deleted meanwhile begins anew: bounded, so that it ends.
+        for _ in 0..self.info.max_entries.saturating_mul(2) {
+            let Some(at) = key else { break };
+            key = self.next_key(Some(&at))?;
+            if let Some(value) = self.lookup(&at)? {
+                rows.push((at, value));
+            }
+        }
+        Ok(rows)
     }
 }
 

@@ -264,7 +264,24 @@ pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
 pub fn pair(a: (&Namespace, &str), b: (&Namespace, &str), mtu: u32) {
     run(
         "ip",
-        &["-n", &a.0.name, "link", "add", a.1, "mtu", &mtu.to_string(), "type", "veth", "peer", "name", b.1, "mtu", &mtu.to_string(), "netns", &b.0.name],
+        &[
+            "-n",
+            &a.0.name,
+            "link",
+            "add",
+            a.1,
+            "mtu",
+            &mtu.to_string(),
+            "type",
+            "veth",
+            "peer",
+            "name",
+            b.1,
+            "mtu",
+            &mtu.to_string(),
+            "netns",
+            &b.0.name,
+        ],
     );
     a.0.ip(&format!("link set {} up", a.1));
     b.0.ip(&format!("link set {} up", b.1));

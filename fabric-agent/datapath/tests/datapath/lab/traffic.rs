@@ -133,7 +133,8 @@ impl Capture {
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
         self.child.wait().unwrap();
         let mut command = std::process::Command::new("tshark");
-        command.arg("-r").arg(self.dir.path().join("capture.pcap")).args(["-n", "-T", "fields", "-Y", filter]);
+        command.arg("-r").arg(self.dir.path().join("capture.pcap"));
+        command.args(["-n", "-d", "udp.port==8472,vxlan", "-T", "fields", "-Y", filter]);
         for field in fields {
             command.args(["-e", field]);
         }

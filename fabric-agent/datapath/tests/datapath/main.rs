@@ -1,0 +1,12 @@
+//! The data path as the kernel runs it: programs loaded, adopted and replaced; real packets between namespaces.
+//!
+//! As root alone; elsewhere each test says why it was skipped.
+
+#[cfg(test)]
+mod adopt;
+#[cfg(test)]
+mod lab;
+#[cfg(test)]
+mod overlay;
+#[cfg(test)]
+mod services;
