@@ -7,7 +7,9 @@ mod api;
 mod node;
 
 pub use api::{ApiConfig, EtcdConfig};
-pub use node::{NodeConfig, NodeKind, WireguardConfig, WireguardMode};
+pub use node::{NodeConfig, WireguardConfig, WireguardMode};
+
+pub use crate::token::MemberKind;
 
 /// A setting that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -8,17 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::InvalidConfig;
 use crate::cluster::{Encryption, Routing};
 use crate::names::{ClusterName, NodeName};
-
-/// What a machine is to its cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum NodeKind {
-    /// Runs endpoints.
-    #[default]
-    Node,
-    /// Is itself the one endpoint (VM, bare metal).
-    Machine,
-}
+use crate::token::MemberKind;
 
 /// Which WireGuard engine is driven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -68,7 +58,7 @@ pub struct NodeConfig {
     pub name: NodeName,
     /// What it is. Default `node`.
     #[serde(default)]
-    pub kind: NodeKind,
+    pub kind: MemberKind,
     /// Its addresses on the underlay, the preferred one first; never inside a workload prefix.
     pub addresses: Vec<IpAddr>,
     /// `ip:port` of the cluster's API, all replicas.
@@ -197,7 +187,7 @@ run_dir: /run/fabric
         let config: NodeConfig = serde_yaml_ng::from_str(MINIMAL).unwrap();
         config.validate().unwrap();
         assert_eq!(config.wireguard.port, 51871);
-        assert_eq!(config.kind, NodeKind::Node);
+        assert_eq!(config.kind, MemberKind::Node);
         assert_eq!(config.agent_socket(), PathBuf::from("/run/fabric/agent.sock"));
         let again: NodeConfig = serde_yaml_ng::from_str(&serde_yaml_ng::to_string(&config).unwrap()).unwrap();
         assert_eq!(again, config);
