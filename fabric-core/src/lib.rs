@@ -9,9 +9,12 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod admission;
+pub mod backoff;
 pub mod cluster;
 pub mod config;
 pub mod error_code;
+pub mod identity;
 pub mod ids;
 pub mod invite;
 pub mod key;
