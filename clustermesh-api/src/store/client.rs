@@ -243,7 +243,7 @@ impl Store {
         Ok(Outcome::of_wire(answer.succeeded, answer.responses, revision))
     }
 
-    /// Watches a range from a revision on (included), with previous values. Returns once etcd has taken the watch.
+    /// Watches a range from a revision on (included), without previous values. Returns once etcd has taken the watch.
     pub async fn watch(&self, range: &KeyRange, from_revision: i64) -> Result<StoreWatch, StoreError> {
         let client = WatchClient::new(self.channel.clone()).max_decoding_message_size(self.message_bytes);
         let opening = StoreWatch::open(client, range, from_revision, self.clone());

@@ -7,12 +7,16 @@
 //!
 //! While etcd is away the view serves what it last knew; [`ViewStatus::available`] says so.
 
-use std::sync::Arc;
+mod follow;
+pub(crate) mod keyspace;
+
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use self::keyspace::{Keyspace, Limits, Next};
 use super::client::Store;
 use super::kv::{Event, Header, KeyRange, KeyValue};
 
@@ -91,7 +95,16 @@ pub struct Snapshot {
 /// The view. Clones share it.
 #[derive(Debug, Clone)]
 pub struct View {
-    status: Arc<watch::Sender<ViewStatus>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: ViewConfig,
+    /// Held for a few lines only. Written by [`View::follow`] alone.
+    keyspace: RwLock<Keyspace>,
+    /// Sent after the keyspace changed: who sees a revision here can read it there.
+    status: watch::Sender<ViewStatus>,
 }
 
 /// A reader's place in the stream of changes. It holds no buffer: a slow one falls behind the history that is kept and
@@ -99,57 +112,81 @@ pub struct View {
 #[derive(Debug)]
 pub struct Subscription {
     view: View,
+    changes: watch::Receiver<ViewStatus>,
     position: Position,
 }
+
+/// Most events, about, that a subscriber gets at once.
+const EVENTS_AT_ONCE: usize = 4096;
 
 impl View {
     /// An empty view; [`View::follow`] fills it.
     pub fn new(config: ViewConfig) -> Self {
-        let _ = config;
-        todo!()
+        let keyspace = Keyspace::new(Limits { events: config.history_events, bytes: config.history_bytes });
+        let status = ViewStatus {
+            loaded: false,
+            available: false,
+            detail: "not read yet".to_owned(),
+            generation: 0,
+            header: Header::default(),
+            oldest_revision: 0,
+        };
+        let shared = Shared { config, keyspace: RwLock::new(keyspace), status: watch::channel(status).0 };
+        Self { shared: Arc::new(shared) }
     }
 
-    /// Follows a store until cancelled, through restarts of etcd, compaction and worse.
+    /// Follows a store until cancelled, through restarts of etcd, compaction and worse. One follower at a time.
     pub async fn follow(&self, store: &Store, cancel: CancellationToken) {
-        let _ = store;
-        cancel.cancelled().await;
+        cancel.run_until_cancelled(follow::follow(self, store)).await;
     }
 
     /// How it is now.
     pub fn status(&self) -> ViewStatus {
-        self.status.borrow().clone()
+        self.shared.status.borrow().clone()
     }
 
     /// How it is, and changes of that.
     pub fn status_changes(&self) -> watch::Receiver<ViewStatus> {
-        self.status.subscribe()
+        self.shared.status.subscribe()
     }
 
     /// Waits until everything was listed once.
     pub async fn loaded(&self) {
-        let _ = self.status.subscribe().wait_for(|status| status.loaded).await;
+        // The sender lives as long as the view.
+        let _ = self.status_changes().wait_for(|status| status.loaded).await;
     }
 
     /// Waits until a revision is known: after a write, until it can be read here.
     pub async fn reached(&self, revision: i64) {
-        let _ = self.status.subscribe().wait_for(|status| status.header.revision >= revision).await;
+        let known = |status: &ViewStatus| status.loaded && status.header.revision >= revision;
+        let _ = self.status_changes().wait_for(known).await;
     }
 
     /// Reads one key.
     pub fn get(&self, key: &[u8]) -> Option<KeyValue> {
-        let _ = key;
-        todo!()
+        self.read(|keyspace| keyspace.get(key).cloned())
     }
 
     /// Reads every key of a range.
     pub fn list(&self, range: &KeyRange) -> Snapshot {
-        let _ = range;
-        todo!()
+        self.read(|keyspace| {
+            let position = keyspace.position();
+            Snapshot { position, kvs: keyspace.range(range, position.revision).cloned().collect() }
+        })
     }
 
     /// Continues from a position, at which a [`Snapshot`] was taken or up to which an earlier subscription came.
     pub fn subscribe(&self, position: Position) -> Subscription {
-        Subscription { view: self.clone(), position }
+        Subscription { view: self.clone(), changes: self.status_changes(), position }
+    }
+
+    /// Looks at the keyspace; `look` must be quick.
+    pub(crate) fn read<T>(&self, look: impl FnOnce(&Keyspace) -> T) -> T {
+        look(&self.shared.keyspace.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn write<T>(&self, change: impl FnOnce(&mut Keyspace) -> T) -> T {
+        change(&mut self.shared.keyspace.write().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -159,9 +196,30 @@ impl Subscription {
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Update {
-        let _ = &self.view;
-        std::future::ready(()).await;
-        todo!()
+        loop {
+            let loaded = self.changes.borrow_and_update().loaded;
+            if loaded && let Some(update) = self.poll() {
+                return update;
+            }
+            // Cannot fail: the view that is held here holds the sender.
+            let _ = self.changes.changed().await;
+        }
+    }
+
+    fn poll(&mut self) -> Option<Update> {
+        let Position { generation, revision } = self.position;
+        let next = self.view.read(|keyspace| {
+            let known = keyspace.generation() == generation && revision <= keyspace.header().revision;
+            known.then(|| keyspace.since(revision + 1, EVENTS_AT_ONCE))
+        });
+        match next {
+            None | Some(Next::Forgotten { .. }) => Some(Update::Resync),
+            Some(Next::UpToDate) => None,
+            Some(Next::Batches(batches)) => {
+                self.position.revision = batches.last().map_or(revision, |batch| batch.revision);
+                Some(Update::Changes(batches))
+            }
+        }
     }
 
     /// How far it came.
@@ -169,3 +227,6 @@ impl Subscription {
         self.position
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,7 +46,6 @@ impl StoreWatch {
             key: range.wire_start(),
             range_end: range.wire_end(),
             start_revision: from_revision,
-            prev_kv: true,
             fragment: true,
             ..pb::WatchCreateRequest::default()
         };
