@@ -1,6 +1,5 @@
 //! Channels to the servers that commands talk to, and the few conversions that several commands share.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,9 +16,9 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use fabric_core::error_code;
 use crate::context::{self, Context, Contexts};
 use crate::failure::Failure;
+use fabric_core::error_code;
 
 /// An administrator's client.
 pub type Admin = AdminClient<Channel>;
@@ -38,11 +37,24 @@ pub async fn admin(context: Option<&str>) -> Result<Admin, Failure> {
     admin_of(all.pick(context)?).await
 }
 
-/// The API of a context's cluster; the first call connects.
+/// The API of a context's cluster.
 ///
 /// # Errors
 /// When it cannot be reached, or is not who it should be.
 pub async fn admin_of(context: &Context) -> Result<Admin, Failure> {
+    Ok(AdminClient::new(channel_of(context).await?).max_decoding_message_size(MAX_ANSWER_BYTES))
+}
+
+/// A channel to the picked context's API, for the services beside administration.
+///
+/// # Errors
+/// As [`admin`].
+pub async fn admin_channel(context: Option<&str>) -> Result<Channel, Failure> {
+    let all = Contexts::load(&context::path())?;
+    channel_of(all.pick(context)?).await
+}
+
+async fn channel_of(context: &Context) -> Result<Channel, Failure> {
     let bad = |what: &str, e: &dyn std::fmt::Display| {
         Failure::usage(format!("context {}: {what}: {e}", context.name)).code(error_code::NO_CONTEXT)
     };
@@ -53,8 +65,7 @@ pub async fn admin_of(context: &Context) -> Result<Admin, Failure> {
     let cluster = context.name.parse().ok();
     let trust = ServerTrust { pin, authority: Some(authority), role: Some(Role::Api), cluster };
     let tls = client_config(&trust, &ClientIdentity::Leaf(&leaf), &[ALPN_H2]).map_err(|e| bad("certificate", &e))?;
-    let channel = channel(&context.servers, tls).await?;
-    Ok(AdminClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES))
+    channel(&context.servers, tls).await
 }
 
 /// The two calls that work without a certificate, at a server that is known by its authority's pin alone.
@@ -68,11 +79,9 @@ pub async fn enrol(servers: &[String], pin: Pin) -> Result<EnrolClient<Channel>,
 }
 
 async fn channel(servers: &[String], tls: std::sync::Arc<rustls::ClientConfig>) -> Result<Channel, Failure> {
-    let addresses = servers.iter().map(|s| s.parse()).collect::<Result<Vec<SocketAddr>, _>>();
-    let addresses = addresses.map_err(|e| Failure::usage(format!("server {}: {e}", servers.join(", "))))?;
-    let shown = servers.join(", ");
-    let connector = Connector::new(addresses, tls);
-    connector.check(CONNECT_WITHIN).await.map_err(|e| unreachable(&shown, &e))?;
+    let connector = Connector::with_hosts(servers.to_vec(), tls);
+    // Once by hand, for an error that says what is wrong; the channel's own errors are less clear.
+    connector.connect(CONNECT_WITHIN).await.map_err(|e| unreachable(&servers.join(", "), &e))?;
     Ok(mesh_channel(&connector, CONNECT_WITHIN))
 }
 

@@ -97,6 +97,8 @@ pub enum Command {
     Invite(invite::InviteArgs),
     /// Join this machine to a cluster with a token.
     Join(join::JoinArgs),
+    /// Take this machine out of its cluster.
+    Leave(join::LeaveArgs),
     /// Show the mesh as this cluster sees it.
     Status(status::StatusArgs),
     /// Show flows and drops as they happen.

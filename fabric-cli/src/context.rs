@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use fabric_core::error_code;
 use crate::failure::Failure;
+use fabric_core::error_code;
 
 /// One cluster, and how to speak to its API as an administrator.
 #[derive(Clone, Serialize, Deserialize)]

@@ -145,7 +145,10 @@ pub async fn stay(global: &Global, plan: &Plan) -> Outcome {
     output::print(&tour::text_for(&demo)?);
     let story = global.story();
     if keep {
-        story.line(&format!("Ready after {:.1} s. It stays; remove it with: fabric demo --clean", runner.elapsed().as_secs_f32()));
+        story.line(&format!(
+            "Ready after {:.1} s. It stays; remove it with: fabric demo --clean",
+            runner.elapsed().as_secs_f32()
+        ));
         return Ok(());
     }
     story.line(&format!("Ready after {:.1} s. Ctrl-C takes it down.", runner.elapsed().as_secs_f32()));

@@ -25,7 +25,8 @@ impl FromStr for Span {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (number, unit) = text.split_at(at);
-        let number: u64 = number.parse().map_err(|_| format!("{text:?} is no length of time; write 90s, 15m, 1h or 2d"))?;
+        let number: u64 =
+            number.parse().map_err(|_| format!("{text:?} is no length of time; write 90s, 15m, 1h or 2d"))?;
         let factor = match unit {
             "s" | "" => 1,
             "m" => 60,
@@ -33,7 +34,8 @@ impl FromStr for Span {
             "d" => 86_400,
             _ => return Err(format!("unit {unit:?} is not known; write 90s, 15m, 1h or 2d")),
         };
-        let seconds = number.checked_mul(factor).filter(|s| *s > 0).ok_or("must be longer than nothing and shorter than ages")?;
+        let seconds =
+            number.checked_mul(factor).filter(|s| *s > 0).ok_or("must be longer than nothing and shorter than ages")?;
         Ok(Self(Duration::from_secs(seconds)))
     }
 }

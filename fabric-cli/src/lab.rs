@@ -7,10 +7,10 @@
 
 mod cgroup;
 mod command;
+mod leftovers;
 mod node;
 mod process;
 mod underlay;
-mod leftovers;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;

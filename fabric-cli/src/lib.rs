@@ -9,9 +9,11 @@ pub mod demo;
 pub mod duration;
 pub mod failure;
 pub mod lab;
+pub mod machine;
 pub mod output;
 pub mod runtime;
 pub mod supervise;
+pub mod systemd;
 
 use std::process::ExitCode;
 
@@ -24,7 +26,10 @@ pub fn run(cli: &Cli) -> ExitCode {
         Command::Cni => return fabric_agent::cni::main(),
         Command::Explain(args) => commands::explain::run(&cli.global, args),
         Command::Completion(args) => commands::completion::run(args),
-        Command::Wireguard(args) => commands::process::wireguard(&cli.global, args),
+        Command::Wireguard(args) => match commands::process::wireguard(&cli.global, args) {
+            Ok(code) => return code,
+            Err(failure) => Err(failure),
+        },
         _ => runtime::block_on(run_async(cli)),
     };
     match outcome {
@@ -44,6 +49,7 @@ async fn run_async(cli: &Cli) -> Outcome {
         Command::Disconnect(args) => commands::connect::disconnect(global, args).await,
         Command::Invite(args) => commands::invite::run(global, args).await,
         Command::Join(args) => commands::join::run(global, args).await,
+        Command::Leave(args) => commands::join::leave(global, args).await,
         Command::Status(args) => commands::status::run(global, args).await,
         Command::Observe(args) => commands::observe::run(global, args).await,
         Command::Service(command) => commands::service::run(global, command).await,

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use fabric_core::error_code;
 use crate::failure::{Failure, Outcome};
+use fabric_core::error_code;
 
 /// The first restart is immediate: traffic waits for it.
 const PAUSES_MS: [u64; 6] = [0, 100, 300, 1000, 3000, 5000];
@@ -91,7 +91,7 @@ async fn keep(unit: Unit, run_dir: PathBuf, stop: CancellationToken) -> Outcome 
         tokio::select! {
             status = child.wait() => {
                 drop(std::fs::remove_file(&pid_file));
-                if status.as_ref().is_ok_and(|s| s.code() == Some(NOT_NEEDED)) {
+                if status.as_ref().is_ok_and(|s| s.code() == Some(i32::from(NOT_NEEDED))) {
                     info!(process = unit.name, "not needed here");
                     return Ok(());
                 }
@@ -114,7 +114,7 @@ async fn keep(unit: Unit, run_dir: PathBuf, stop: CancellationToken) -> Outcome 
 }
 
 /// Exit code of a process that says: the configuration does not ask for me.
-pub const NOT_NEEDED: i32 = 77;
+pub const NOT_NEEDED: u8 = 77;
 
 fn start(unit: &Unit) -> Result<Child, Failure> {
     let own = std::env::current_exe()?;

@@ -8,17 +8,19 @@ use clustermesh_api_proto::fabric::v1 as proto;
 use serde::Serialize;
 
 use super::Global;
-use fabric_core::error_code;
 use crate::client;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{self, Format, Row};
+use fabric_core::error_code;
 
 /// Nobody writes more YAML by hand; what is longer is a mistake.
 const MAX_BYTES: u64 = 4 << 20;
 
 /// Arguments of `fabric apply`.
 #[derive(Debug, Args)]
-#[command(before_help = "Examples:\n  fabric apply -f policy.yaml\n  fabric apply -f - < service.yaml\n  fabric apply -f policies/ --dry-run")]
+#[command(
+    before_help = "Examples:\n  fabric apply -f policy.yaml\n  fabric apply -f - < service.yaml\n  fabric apply -f policies/ --dry-run"
+)]
 pub struct ApplyArgs {
     /// A file, a folder of `.yaml`, `.yml` and `.json` files, or `-` for standard input; can be given more than once.
     #[arg(short, long = "filename", required = true)]
@@ -30,7 +32,9 @@ pub struct ApplyArgs {
 
 /// Arguments of `fabric get`.
 #[derive(Debug, Args)]
-#[command(before_help = "Examples:\n  fabric get\n  fabric get networkpolicy\n  fabric get service cart -n shop -o yaml")]
+#[command(
+    before_help = "Examples:\n  fabric get\n  fabric get networkpolicy\n  fabric get service cart -n shop -o yaml"
+)]
 pub struct GetArgs {
     /// A kind (`service`, `networkpolicy`, `cnp`, `ccnp`, `clusterlink`); all without it.
     kind: Option<String>,
@@ -43,7 +47,9 @@ pub struct GetArgs {
 
 /// Arguments of `fabric delete`.
 #[derive(Debug, Args)]
-#[command(before_help = "Examples:\n  fabric delete networkpolicy db-in -n shop\n  fabric delete service cart -n shop\n  fabric delete -f policy.yaml")]
+#[command(
+    before_help = "Examples:\n  fabric delete networkpolicy db-in -n shop\n  fabric delete service cart -n shop\n  fabric delete -f policy.yaml"
+)]
 pub struct DeleteArgs {
     /// A kind.
     #[arg(required_unless_present = "filename")]
@@ -186,7 +192,9 @@ fn canonical_kind(text: &str) -> Result<String, Failure> {
         "service" | "services" | "svc" => "Service",
         "networkpolicy" | "networkpolicies" | "netpol" => "NetworkPolicy",
         "ciliumnetworkpolicy" | "ciliumnetworkpolicies" | "cnp" => "CiliumNetworkPolicy",
-        "ciliumclusterwidenetworkpolicy" | "ciliumclusterwidenetworkpolicies" | "ccnp" => "CiliumClusterwideNetworkPolicy",
+        "ciliumclusterwidenetworkpolicy" | "ciliumclusterwidenetworkpolicies" | "ccnp" => {
+            "CiliumClusterwideNetworkPolicy"
+        }
         "clusterlink" | "clusterlinks" | "link" => "ClusterLink",
         _ => {
             return Err(Failure::usage(format!(
@@ -214,7 +222,8 @@ fn named_in(file: &Path) -> Result<Vec<(String, String, String)>, Failure> {
 /// Each file's name with its text.
 fn read(path: &Path) -> Result<Vec<(String, String)>, Failure> {
     let shown = path.display().to_string();
-    let cannot = |e: std::io::Error| Failure::usage(format!("cannot read {shown}: {e}")).code(error_code::INVALID_ARGUMENT);
+    let cannot =
+        |e: std::io::Error| Failure::usage(format!("cannot read {shown}: {e}")).code(error_code::INVALID_ARGUMENT);
     if path == Path::new("-") {
         let mut text = String::new();
         std::io::stdin().lock().take(MAX_BYTES).read_to_string(&mut text).map_err(cannot)?;
@@ -232,7 +241,8 @@ fn read(path: &Path) -> Result<Vec<(String, String)>, Failure> {
     }
     let size = std::fs::metadata(path).map_err(cannot)?.len();
     if size > MAX_BYTES {
-        return Err(Failure::usage(format!("{shown} has {size} bytes; at most {MAX_BYTES} are read")).code(error_code::INVALID_ARGUMENT));
+        return Err(Failure::usage(format!("{shown} has {size} bytes; at most {MAX_BYTES} are read"))
+            .code(error_code::INVALID_ARGUMENT));
     }
     Ok(vec![(shown.clone(), std::fs::read_to_string(path).map_err(cannot)?)])
 }

@@ -8,7 +8,9 @@ use crate::failure::Outcome;
 
 /// Arguments of `fabric completion`.
 #[derive(Debug, Args)]
-#[command(before_help = "Examples:\n  source <(fabric completion bash)\n  fabric completion zsh > ~/.zfunc/_fabric\n  fabric completion fish > ~/.config/fish/completions/fabric.fish")]
+#[command(
+    before_help = "Examples:\n  source <(fabric completion bash)\n  fabric completion zsh > ~/.zfunc/_fabric\n  fabric completion fish > ~/.config/fish/completions/fabric.fish"
+)]
 pub struct CompletionArgs {
     /// For which shell.
     #[arg(value_enum)]

@@ -16,7 +16,9 @@ use crate::output;
 
 /// Arguments of `fabric connect`.
 #[derive(Debug, Args)]
-#[command(before_help = "Examples:\n  fabric connect eu us                      both contexts at hand\n  fabric connect eu.invite                  an invite of the other cluster's owner\n  fabric connect eu us --dry-run -o yaml    the two ClusterLink objects, for review or GitOps")]
+#[command(
+    before_help = "Examples:\n  fabric connect eu us                      both contexts at hand\n  fabric connect eu.invite                  an invite of the other cluster's owner\n  fabric connect eu us --dry-run -o yaml    the two ClusterLink objects, for review or GitOps"
+)]
 pub struct ConnectArgs {
     /// A cluster (context), or a file with an invite, or `-`.
     first: String,
@@ -32,7 +34,9 @@ pub struct ConnectArgs {
 
 /// Arguments of `fabric disconnect`.
 #[derive(Debug, Args)]
-#[command(before_help = "Examples:\n  fabric disconnect us             both sides, where both contexts are at hand\n  fabric disconnect us --release   also lift the drop of its prefixes\n  fabric disconnect us --context eu")]
+#[command(
+    before_help = "Examples:\n  fabric disconnect us             both sides, where both contexts are at hand\n  fabric disconnect us --release   also lift the drop of its prefixes\n  fabric disconnect us --context eu"
+)]
 pub struct DisconnectArgs {
     /// The cluster to disconnect from the current context's.
     cluster: String,
@@ -75,7 +79,10 @@ async fn connect_contexts(global: &Global, args: &ConnectArgs, second: &str) -> 
         drop(left.delete_link(request).await);
         return Err(failure);
     }
-    story.done("trust", &format!("{} ⇄ {} pinned {} ⇄ {}", args.first, second, short(&link_left.pin), short(&link_right.pin)));
+    story.done(
+        "trust",
+        &format!("{} ⇄ {} pinned {} ⇄ {}", args.first, second, short(&link_left.pin), short(&link_right.pin)),
+    );
     let deadline = started + args.wait.0;
     let there = synced(&mut left, &name_of(&of_right), deadline).await?;
     let back = synced(&mut right, &name_of(&of_left), deadline).await?;

@@ -30,7 +30,9 @@ impl RoutingArg {
 
 /// Arguments of `fabric demo`.
 #[derive(Debug, Args)]
-#[command(before_help = "Examples:\n  sudo fabric demo                  build it, print the tour, stay until Ctrl-C\n  sudo fabric demo --once           run the tour, check each step, tear down\n  sudo fabric demo --once -o json   the same for a program")]
+#[command(
+    before_help = "Examples:\n  sudo fabric demo                  build it, print the tour, stay until Ctrl-C\n  sudo fabric demo --once           run the tour, check each step, tear down\n  sudo fabric demo --once -o json   the same for a program"
+)]
 pub struct DemoArgs {
     /// Run the tour, check each step, tear down; exit code 0 only if all held.
     #[arg(long)]

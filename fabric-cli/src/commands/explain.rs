@@ -10,7 +10,9 @@ use crate::output::{self, Format, Row};
 
 /// Arguments of `fabric explain`.
 #[derive(Debug, Args)]
-#[command(before_help = "Examples:\n  fabric explain FAB-2101\n  fabric explain 2101\n  fabric explain              the whole list")]
+#[command(
+    before_help = "Examples:\n  fabric explain FAB-2101\n  fabric explain 2101\n  fabric explain              the whole list"
+)]
 pub struct ExplainArgs {
     /// The code; all of them without it.
     code: Option<String>,
@@ -59,7 +61,10 @@ pub fn run(global: &Global, args: &ExplainArgs) -> Outcome {
     let entry = code.entry().ok_or_else(|| Failure::usage(format!("{code} is not in the catalogue")))?;
     match global.output {
         Format::Table | Format::Wide => {
-            output::print(&format!("{code}  {}\n\nWhat it means   {}\nWhat to do      {}", entry.title, entry.meaning, entry.action));
+            output::print(&format!(
+                "{code}  {}\n\nWhat it means   {}\nWhat to do      {}",
+                entry.title, entry.meaning, entry.action
+            ));
             Ok(())
         }
         Format::Name => {

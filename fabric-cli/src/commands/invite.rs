@@ -12,7 +12,9 @@ use crate::output::{self, Format};
 
 /// Arguments of `fabric invite`.
 #[derive(Debug, Args)]
-#[command(before_help = "Examples:\n  fabric invite --peer us > eu.invite\n  fabric invite --peer us --ttl 15m > eu.invite\n  fabric invite --peer us --context eu -o json")]
+#[command(
+    before_help = "Examples:\n  fabric invite --peer us > eu.invite\n  fabric invite --peer us --ttl 15m > eu.invite\n  fabric invite --peer us --context eu -o json"
+)]
 pub struct InviteArgs {
     /// The only cluster that may redeem it.
     #[arg(long)]

@@ -5,11 +5,11 @@ use clustermesh_api_proto::fabric::v1 as proto;
 use serde::Serialize;
 
 use super::Global;
-use fabric_core::error_code;
 use crate::client;
 use crate::context::{self, Contexts};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{self, Row};
+use fabric_core::error_code;
 
 /// Services.
 #[derive(Debug, Subcommand)]
@@ -45,7 +45,9 @@ impl Prefer {
 
 /// Arguments of `fabric service share`.
 #[derive(Debug, Args)]
-#[command(before_help = "Examples:\n  fabric service share shop/cart\n  fabric service share shop/cart --prefer local\n  fabric service share cart --dry-run")]
+#[command(
+    before_help = "Examples:\n  fabric service share shop/cart\n  fabric service share shop/cart --prefer local\n  fabric service share cart --dry-run"
+)]
 pub struct ShareArgs {
     /// `namespace/name`, or a name in the namespace `default`.
     service: String,
@@ -62,7 +64,9 @@ pub struct ShareArgs {
 
 /// Arguments of `fabric service unshare`.
 #[derive(Debug, Args)]
-#[command(before_help = "Examples:\n  fabric service unshare shop/cart\n  fabric service unshare shop/cart --only\n  fabric service unshare cart --dry-run")]
+#[command(
+    before_help = "Examples:\n  fabric service unshare shop/cart\n  fabric service unshare shop/cart --only\n  fabric service unshare cart --dry-run"
+)]
 pub struct UnshareArgs {
     /// `namespace/name`, or a name in the namespace `default`.
     service: String,
@@ -202,7 +206,8 @@ async fn everywhere(global: &Global, service: &str, only: bool, change: &Change)
                 found += 1;
                 let row = ServiceRow::from(service);
                 let state = if row.global { "global" } else { "not global" };
-                story.done(&context.name, &format!("{state}, prefer {}, {} backends", row.affinity, row.backends.len()));
+                story
+                    .done(&context.name, &format!("{state}, prefer {}, {} backends", row.affinity, row.backends.len()));
             }
             None => story.warn(&context.name, "has no such service"),
         }

@@ -4,15 +4,17 @@ use clap::Args;
 use clustermesh_api_proto::fabric::v1::{self as proto, LinkState};
 use serde::Serialize;
 
-use super::{Global, RunDir};
 use super::connect::{encryption_name, routing_name};
+use super::{Global, RunDir};
 use crate::client;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{self, Format, Table};
 
 /// Arguments of `fabric status`.
 #[derive(Debug, Args)]
-#[command(before_help = "Examples:\n  fabric status\n  fabric status -o wide      each node with its drops\n  fabric status --local      this machine's agent alone")]
+#[command(
+    before_help = "Examples:\n  fabric status\n  fabric status -o wide      each node with its drops\n  fabric status --local      this machine's agent alone"
+)]
 pub struct StatusArgs {
     /// Ask this machine's agent instead of the API.
     #[arg(long)]
@@ -168,7 +170,10 @@ impl Status {
     fn find_problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if !self.store_available {
-            problems.push(format!("{}: its store is down; what is known goes on working, nothing can be written", self.cluster));
+            problems.push(format!(
+                "{}: its store is down; what is known goes on working, nothing can be written",
+                self.cluster
+            ));
         }
         for node in &self.nodes {
             problems.extend(node.problems.iter().map(|p| format!("{}: {p}", node.name)));
@@ -196,7 +201,17 @@ impl Status {
             machines.len(),
             self.endpoints,
         );
-        let mut table = Table::new(["CLUSTER", "ID", "NODES", "LINK", "ENCRYPTION", "SYNC AGE", "ENDPOINTS", "SERVICES", "REFUSED"]);
+        let mut table = Table::new([
+            "CLUSTER",
+            "ID",
+            "NODES",
+            "LINK",
+            "ENCRYPTION",
+            "SYNC AGE",
+            "ENDPOINTS",
+            "SERVICES",
+            "REFUSED",
+        ]);
         let refused = |r: &[Refused]| r.iter().map(|r| r.count).sum::<u64>().to_string();
         table.row([
             format!("{} *", self.cluster),
@@ -235,7 +250,8 @@ impl Status {
     fn node_table(&self) -> Table {
         let mut table = Table::new(["NODE", "KIND", "HEARD", "DROPS (REASON x PACKETS)", "PROBLEMS"]);
         for n in &self.nodes {
-            let drops: Vec<String> = n.drops.iter().map(|d| format!("{} {} x {}", d.direction, d.reason, d.packets)).collect();
+            let drops: Vec<String> =
+                n.drops.iter().map(|d| format!("{} {} x {}", d.direction, d.reason, d.packets)).collect();
             let heard = if n.silent_seconds < 0 { "never".to_owned() } else { format!("{} s ago", n.silent_seconds) };
             table.row([n.name.clone(), n.kind.to_owned(), heard, drops.join(", "), n.problems.join("; ")]);
         }

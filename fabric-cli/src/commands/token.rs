@@ -23,7 +23,9 @@ pub enum TokenCommand {
 
 /// Arguments of `fabric token create`.
 #[derive(Debug, Args)]
-#[command(before_help = "Examples:\n  fabric token create --name db1 --labels app=db --ttl 1h     for a VM\n  fabric token create --node                                 for another node\n  fabric token create --name db1 -n shop --labels app=db,tier=data")]
+#[command(
+    before_help = "Examples:\n  fabric token create --name db1 --labels app=db --ttl 1h     for a VM\n  fabric token create --node                                 for another node\n  fabric token create --name db1 -n shop --labels app=db,tier=data"
+)]
 pub struct CreateArgs {
     /// For a node that runs workloads, not for a machine that is one.
     #[arg(long)]
@@ -85,7 +87,8 @@ impl Row for TokenRow {
     const NARROW: usize = 6;
 
     fn cells(&self) -> Vec<String> {
-        let name = if self.namespace.is_empty() { self.name.clone() } else { format!("{}/{}", self.namespace, self.name) };
+        let name =
+            if self.namespace.is_empty() { self.name.clone() } else { format!("{}/{}", self.namespace, self.name) };
         let (id, expires, used_by) = (self.id.clone(), self.expires.clone(), self.used_by.clone());
         vec![id, self.kind.to_owned(), name, self.labels.join(","), expires, used_by]
     }

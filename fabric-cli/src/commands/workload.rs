@@ -24,7 +24,9 @@ pub enum WorkloadCommand {
 
 /// Arguments of `fabric workload add`.
 #[derive(Debug, Args)]
-#[command(before_help = "Examples:\n  fabric workload add web -n shop --labels app=web --netns /run/netns/web\n  fabric workload add db --labels app=db,tier=data --netns /proc/1234/ns/net\n  fabric workload add web --netns /run/netns/web -o json")]
+#[command(
+    before_help = "Examples:\n  fabric workload add web -n shop --labels app=web --netns /run/netns/web\n  fabric workload add db --labels app=db,tier=data --netns /proc/1234/ns/net\n  fabric workload add web --netns /run/netns/web -o json"
+)]
 pub struct AddArgs {
     /// Name, unique in its namespace on this machine.
     name: String,
@@ -138,7 +140,10 @@ pub async fn run(global: &Global, command: &WorkloadCommand) -> Outcome {
         }
         WorkloadCommand::Delete(args) => {
             let id = format!("{}/{}", args.namespace, args.name);
-            client::local(&args.dir.run_dir).await?.delete_workload(proto::DeleteWorkloadRequest { id: id.clone() }).await?;
+            client::local(&args.dir.run_dir)
+                .await?
+                .delete_workload(proto::DeleteWorkloadRequest { id: id.clone() })
+                .await?;
             global.story().done(&id, "deleted");
             Ok(())
         }

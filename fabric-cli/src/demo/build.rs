@@ -1,6 +1,6 @@
 //! Builds the demo's machines and starts the clusters on them, with the commands of `docs/quickstart.md`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -51,11 +51,18 @@ impl Demo {
     /// # Errors
     /// When not root, or `ip` refuses.
     pub fn new(plan: &Plan) -> Result<Self> {
+        Self::with_executable(plan, &std::env::current_exe().context("cannot find our own executable")?)
+    }
+
+    /// The same with another executable than our own.
+    ///
+    /// # Errors
+    /// As [`Demo::new`].
+    pub fn with_executable(plan: &Plan, fabric: &Path) -> Result<Self> {
         let mut lab = Lab::new("demo")?;
         if plan.keep {
             lab.keep();
         }
-        let fabric = std::env::current_exe().context("cannot find our own executable")?;
         let config = lab.dir().join("contexts");
         let mut underlay = Underlay::new(&lab)?;
         let mut clusters = Vec::new();
@@ -64,16 +71,16 @@ impl Demo {
             let mut nodes = Vec::new();
             for host in 1..=plan.nodes {
                 let spec = NodeSpec { name: &format!("{name}{host}"), segment: name, host };
-                nodes.push(Node::new(&lab, &underlay, &spec, &fabric, &config)?);
+                nodes.push(Node::new(&lab, &underlay, &spec, fabric, &config)?);
             }
             clusters.push(Cluster { name, nodes });
         }
         underlay.add_segment(&lab, "vm", [172, 31, 100], MTU)?;
         underlay.add_segment(&lab, "ops", [172, 31, 200], MTU)?;
         let machine = NodeSpec { name: VM, segment: "vm", host: 1 };
-        let vm = Node::new(&lab, &underlay, &machine, &fabric, &config)?;
+        let vm = Node::new(&lab, &underlay, &machine, fabric, &config)?;
         let operator = NodeSpec { name: "ops", segment: "ops", host: 1 };
-        let operator = Node::new(&lab, &underlay, &operator, &fabric, &config)?;
+        let operator = Node::new(&lab, &underlay, &operator, fabric, &config)?;
         Ok(Self { clusters, vm, operator, underlay, lab, processes: std::sync::Mutex::new(Vec::new()) })
     }
 
@@ -146,6 +153,28 @@ impl Demo {
     /// When it fails, with what it said.
     pub fn ops(&self, args: &[&str]) -> Result<String> {
         self.operator.fabric(args)?.into_result()
+    }
+
+    /// Gives the router a static route to each node's ranges, as native routing without encryption needs them;
+    /// answers with how many.
+    ///
+    /// # Errors
+    /// When a node is not listed.
+    pub fn route_ranges(&self) -> Result<usize> {
+        let mut count = 0;
+        for cluster in &self.clusters {
+            let listed = self.ops(&["node", "list", "-o", "json", "--context", cluster.name])?;
+            let listed: serde_json::Value = serde_json::from_str(&listed)?;
+            for node in &cluster.nodes {
+                let items = listed["items"].as_array().into_iter().flatten();
+                let own = items.clone().find(|n| n["name"] == node.name()).context("a node is not listed")?;
+                for range in own["ranges"].as_array().into_iter().flatten().filter_map(|r| r.as_str()) {
+                    self.underlay.route(&self.lab, range, &node.addresses())?;
+                    count += 1;
+                }
+            }
+        }
+        Ok(count)
     }
 
     /// Keeps a background process until the end.

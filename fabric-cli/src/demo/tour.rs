@@ -53,7 +53,9 @@ pub(super) fn once(runner: &mut Runner, plan: &Plan) -> Outcome {
     let web_us = workload(runner, &demo, "web", 1, 0)?;
     let cart_us = workload(runner, &demo, "cart", 1, 1)?;
     for (cart, cluster) in [(&cart_eu, "eu"), (&cart_us, "us")] {
-        runner.step(&format!("serve cart in {cluster}"), || serve(&demo, cart, CART_PORT, &format!("cart in {cluster}")))?;
+        runner.step(&format!("serve cart in {cluster}"), || {
+            serve(&demo, cart, CART_PORT, &format!("cart in {cluster}"))
+        })?;
     }
     runner.step("before: eu and us are strangers", || {
         ensure!(get(&web_eu, &cart_us.address, CART_PORT).is_err(), "eu reached us before they were connected");
@@ -61,7 +63,8 @@ pub(super) fn once(runner: &mut Runner, plan: &Plan) -> Outcome {
     })?;
     runner.step("fabric connect eu us", || Ok(((), last_line(&demo, &["connect", "eu", "us"])?)))?;
     runner.step("first cross-cluster reply", || {
-        let text = wait_until(WITHIN, "eu gets a reply from us", || Ok(get(&web_eu, &cart_us.address, CART_PORT).ok()))?;
+        let text =
+            wait_until(WITHIN, "eu gets a reply from us", || Ok(get(&web_eu, &cart_us.address, CART_PORT).ok()))?;
         Ok(((), format!("{:?} from {}", text.trim(), cart_us.address)))
     })?;
     let since_start = runner.elapsed();
@@ -74,13 +77,16 @@ pub(super) fn once(runner: &mut Runner, plan: &Plan) -> Outcome {
     runner.step("kill -9 of an agent", || agent_killed(&demo, &web_eu, &cart_us))?;
     runner.step("fabric disconnect us", || {
         demo.ops(&["disconnect", "us", "--context", "eu"])?;
-        wait_until(WITHIN, "eu no longer reaches us", || Ok(get(&web_eu, &cart_us.address, CART_PORT).is_err().then_some(())))?;
+        wait_until(WITHIN, "eu no longer reaches us", || {
+            Ok(get(&web_eu, &cart_us.address, CART_PORT).is_err().then_some(()))
+        })?;
         Ok(((), "no reply; the prefixes of us are dropped".to_owned()))
     })?;
     runner.step("tear down", || {
         let name = demo.lab.name().to_owned();
         drop(demo);
-        let left = std::fs::read_dir("/run/netns")?.flatten().filter(|e| e.file_name().to_string_lossy().starts_with(&name));
+        let left =
+            std::fs::read_dir("/run/netns")?.flatten().filter(|e| e.file_name().to_string_lossy().starts_with(&name));
         ensure!(left.count() == 0, "namespaces of {name} are left");
         Ok(((), "nothing left".to_owned()))
     })
@@ -100,12 +106,18 @@ pub(super) fn build(runner: &mut Runner, plan: &Plan) -> Result<Demo, Failure> {
         Ok(((), format!("{}: {}, {how}", names.join(", "), plan.routing)))
     })?;
     if plan.routing == "native" {
-        runner.step("static routes of the router", || native_routes(&demo))?;
+        runner.step("static routes of the router", || Ok(((), format!("{} ranges", demo.route_ranges()?))))?;
     }
     Ok(demo)
 }
 
-fn workload<'a>(runner: &mut Runner, demo: &'a Demo, app: &str, cluster: usize, node: usize) -> Result<Workload<'a>, Failure> {
+fn workload<'a>(
+    runner: &mut Runner,
+    demo: &'a Demo,
+    app: &str,
+    cluster: usize,
+    node: usize,
+) -> Result<Workload<'a>, Failure> {
     let place = || -> Result<(&str, &Node)> {
         let cluster = demo.cluster(cluster)?;
         Ok((cluster.name, cluster.nodes.get(node).or(cluster.nodes.first()).context("no node")?))
@@ -125,9 +137,12 @@ fn serve(demo: &Demo, workload: &Workload<'_>, port: u16, says: &str) -> Result<
     let fabric = std::env::current_exe()?.display().to_string();
     let port_text = port.to_string();
     let args = ["demo", "serve", "--port", &port_text, "--text", says];
-    let process: Process = workload.node.start_in(&workload.namespace, &format!("serve-{port}-{}", workload.namespace), &fabric, &args)?;
+    let process: Process =
+        workload.node.start_in(&workload.namespace, &format!("serve-{port}-{}", workload.namespace), &fabric, &args)?;
     demo.keep(process);
-    wait_until(WITHIN, "the service answers", || Ok(get_from(workload.node, &workload.namespace, &workload.address, port, 1).ok()))?;
+    wait_until(WITHIN, "the service answers", || {
+        Ok(get_from(workload.node, &workload.namespace, &workload.address, port, 1).ok())
+    })?;
     Ok(((), format!("{}:{port}", workload.address)))
 }
 
@@ -205,7 +220,10 @@ fn machine(runner: &mut Runner, demo: &Demo, web_us: &Workload<'_>, cart_us: &Wo
         let shown = wait_until(WITHIN, "the drop shows", || {
             let args = ["observe", "--context", "eu", "--verdict", "DROPPED", "--last", "50", "-o", "jsonl"];
             let flows = demo.ops(&args)?;
-            let drop = flows.lines().find(|l| l.contains("app=web") && l.contains("app=db") && l.contains("133")).map(str::to_owned);
+            let drop = flows
+                .lines()
+                .find(|l| l.contains("app=web") && l.contains("app=db") && l.contains("133"))
+                .map(str::to_owned);
             Ok(drop)
         })?;
         let flow = json(&shown)?;
@@ -251,22 +269,6 @@ fn agent_killed(demo: &Demo, client: &Workload<'_>, server: &Workload<'_>) -> Re
     })?;
     demo.wait_ready(client.node)?;
     Ok(((), format!("{replies} of {replies} requests answered meanwhile; agent {old} → {new}")))
-}
-
-/// Native routing needs an underlay that knows the nodes' ranges.
-fn native_routes(demo: &Demo) -> Result<((), String)> {
-    let mut count = 0;
-    for cluster in &demo.clusters {
-        let nodes = json(&demo.ops(&["node", "list", "-o", "json", "--context", cluster.name])?)?;
-        for node in &cluster.nodes {
-            let listed = items(&nodes).find(|n| text(n, "name") == node.name()).context("a node is not listed")?;
-            for range in texts(listed, "ranges") {
-                demo.underlay.route(&demo.lab, &range, &node.addresses())?;
-                count += 1;
-            }
-        }
-    }
-    Ok(((), format!("{count} ranges")))
 }
 
 fn last_line(demo: &Demo, args: &[&str]) -> Result<String> {
