@@ -56,6 +56,15 @@ pub fn ping(from: &Workload<'_>, to: &str, rate: u32, seconds: f64) -> Result<Pr
     start(from, &["ping", "--to", &to, "--rate", &rate, "--seconds", &seconds])
 }
 
+/// The same with datagrams of a size.
+///
+/// # Errors
+/// When they cannot be started.
+pub fn ping_sized(from: &Workload<'_>, to: &str, rate: u32, seconds: f64, size: usize) -> Result<Process> {
+    let (to, rate, seconds, size) = (target(to), rate.to_string(), seconds.to_string(), size.to_string());
+    start(from, &["ping", "--to", &to, "--rate", &rate, "--seconds", &seconds, "--size", &size])
+}
+
 /// What pings saw, once they end.
 ///
 /// # Errors
