@@ -9,5 +9,8 @@ mod api_client;
 pub mod cni;
 mod endpoint;
 mod ipam;
+mod plan;
+mod state_file;
 mod sys;
+mod tables;
 pub mod tasks;

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use clustermesh_api_proto::fabric::v1::local_server::{Local, LocalServer};
 use clustermesh_api_proto::fabric::v1::{
     AddWorkloadRequest, AgentStatus, DeleteWorkloadRequest, DeleteWorkloadResponse, GetAgentStatusRequest,
-    ListWorkloadsRequest, Workload, WorkloadList,
+    LeaveRequest, LeaveResponse, ListWorkloadsRequest, Workload, WorkloadList,
 };
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
@@ -198,6 +198,10 @@ impl Local for FakeAgent {
     }
 
     async fn get_agent_status(&self, _: GrpcRequest<GetAgentStatusRequest>) -> Result<Response<AgentStatus>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
+
+    async fn leave(&self, _: GrpcRequest<LeaveRequest>) -> Result<Response<LeaveResponse>, Status> {
         Err(Status::unimplemented("not asked for"))
     }
 }

@@ -34,6 +34,8 @@ pub(crate) struct EndpointRecord {
     pub(crate) host_mac: MacAddress,
     pub(crate) mac: MacAddress,
     pub(crate) addresses: Vec<IpAddr>,
+    /// Unique on the node, for flows.
+    pub(crate) number: u16,
     /// Last known; `None` before the first.
     pub(crate) identity: Option<Identity>,
 }
@@ -79,8 +81,8 @@ impl Records {
     pub(crate) fn load(path: &Path) -> Result<Self, RecordError> {
         let read = files::read_optional(path).map_err(|source| RecordError::Read { path: path.to_owned(), source })?;
         let Some(bytes) = read else { return Ok(Self { version: VERSION, ..Self::default() }) };
-        let records: Self = serde_json::from_slice(&bytes)
-            .map_err(|source| RecordError::Damaged { path: path.to_owned(), source })?;
+        let records: Self =
+            serde_json::from_slice(&bytes).map_err(|source| RecordError::Damaged { path: path.to_owned(), source })?;
         if records.version != VERSION {
             return Err(RecordError::Version { path: path.to_owned(), version: records.version });
         }

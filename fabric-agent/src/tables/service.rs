@@ -3,21 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 
 use clustermesh_api_proto::fabric::v1 as proto;
+use fabric_core::service::Affinity;
 use serde::{Deserialize, Serialize};
 
 use super::row::{InvalidRow, Reader};
 
 /// Names a service: namespace, name.
 pub(crate) type ServiceKey = (String, String);
-
-/// Which backends serve.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Affinity {
-    None,
-    Local,
-    Remote,
-}
 
 /// A port of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +38,7 @@ pub(crate) struct ServiceRow {
     pub(crate) frontends: Vec<IpAddr>,
     pub(crate) ports: Vec<ServicePort>,
     pub(crate) backends: Vec<ServiceBackend>,
+    #[serde(with = "affinity_text")]
     pub(crate) affinity: Affinity,
 }
 
@@ -76,10 +69,8 @@ impl ServiceRow {
             ports: service.ports.iter().map(port).collect::<Result<_, InvalidRow>>()?,
             backends: service.backends.iter().map(backend).collect::<Result<_, InvalidRow>>()?,
             affinity: match service.affinity.as_str() {
-                "" | "none" => Affinity::None,
-                "local" => Affinity::Local,
-                "remote" => Affinity::Remote,
-                other => return Err(reader.refuse("affinity", format_args!("{other:?} is not known"))),
+                "" => Affinity::None,
+                named => reader.parse("affinity", named)?,
             },
         })
     }
@@ -95,5 +86,20 @@ fn protocol(reader: &Reader, name: &str) -> Result<u8, InvalidRow> {
         "UDP" => Ok(17),
         "SCTP" => Ok(132),
         other => Err(reader.refuse("protocol", format_args!("{other:?} is not known"))),
+    }
+}
+
+/// Affinity as the word that users write.
+mod affinity_text {
+    use fabric_core::service::Affinity;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+    pub(super) fn serialize<S: Serializer>(affinity: &Affinity, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(affinity.as_str())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Affinity, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
