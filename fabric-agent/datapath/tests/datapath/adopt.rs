@@ -120,3 +120,37 @@ fn detached_devices_and_cgroups_carry_nothing() {
     let shown = namespace.run("bpftool net show dev v0");
     assert!(!shown.contains("from_network"), "{shown}");
 }
+
+/// Links of another version are taken over at the first attach, not doubled and not interrupted.
+#[test]
+fn another_versions_links_are_taken_over() {
+    if !capable() {
+        return;
+    }
+    let (pins, cgroup) = (PinDir::new("other"), Cgroup::new("other"));
+    let (namespace, far) = (Namespace::new("other"), Namespace::new("far"));
+    pair((&namespace, "v0"), (&far, "v1"), 1500);
+    let (device, params) = (namespace.index("v0"), params(&pins, &cgroup));
+    let before = namespace.enter(|| {
+        let old = Datapath::open(&params).unwrap();
+        old.attach(Role::WireGuard, device).unwrap();
+        old.attach_cgroup().unwrap();
+        old.attached().unwrap()
+    });
+    let old_dir = pins.0.join("v0");
+    std::fs::rename(pins.0.join(format!("v{}", fabric_ebpf_abi::ABI_VERSION)), &old_dir).unwrap();
+
+    let new = namespace.enter(|| Datapath::open(&params).unwrap());
+    assert!(new.attached().unwrap().is_empty(), "opening leaves the other version's programs at work");
+    namespace.enter(|| new.attach(Role::WireGuard, device).unwrap());
+    new.attach_cgroup().unwrap();
+    let after = new.attached().unwrap();
+    assert_eq!(after.len(), before.len());
+    for (old, new) in before.iter().zip(&after) {
+        assert_eq!((old.place, old.hook, old.link_id), (new.place, new.hook, new.link_id));
+        assert_ne!(old.program_id, new.program_id, "{}", old.hook);
+    }
+    new.retire_other_versions().unwrap();
+    assert!(!old_dir.exists());
+    assert_eq!(new.attached().unwrap(), after);
+}

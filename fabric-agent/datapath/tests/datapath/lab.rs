@@ -2,8 +2,8 @@
 //!
 //! Names carry the process's number, so that runs do not meet; what a killed run left behind is swept by the next.
 
-pub mod traffic;
-pub mod two_nodes;
+pub(crate) mod traffic;
+pub(crate) mod two_nodes;
 
 use std::{
     fs::{self, File},
@@ -22,7 +22,7 @@ const PREFIX: &str = "fdp";
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// Says so and answers `false` where the machine cannot run these tests.
-pub fn capable() -> bool {
+pub(crate) fn capable() -> bool {
     match probe::require() {
         Ok(()) => true,
         Err(missing) => {
@@ -33,7 +33,7 @@ pub fn capable() -> bool {
 }
 
 /// A name that no other run and no other test uses.
-pub fn unique(what: &str) -> String {
+pub(crate) fn unique(what: &str) -> String {
     sweep();
     format!("{PREFIX}-{}-{}-{what}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
@@ -68,7 +68,7 @@ fn sweep() {
 }
 
 /// Runs a program to its end and gives what it printed; panics with its words when it fails.
-pub fn run(program: &str, args: &[&str]) -> String {
+pub(crate) fn run(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).output().unwrap();
     checked(&format!("{program} {}", args.join(" ")), &output)
 }
@@ -81,12 +81,12 @@ fn checked(what: &str, output: &Output) -> String {
 
 /// A network namespace; gone when dropped.
 #[derive(Debug)]
-pub struct Namespace {
-    pub name: String,
+pub(crate) struct Namespace {
+    pub(crate) name: String,
 }
 
 impl Namespace {
-    pub fn new(what: &str) -> Self {
+    pub(crate) fn new(what: &str) -> Self {
         let name = unique(what);
         run("ip", &["netns", "add", &name]);
         let namespace = Self { name };
@@ -95,42 +95,42 @@ impl Namespace {
     }
 
     /// `ip …` inside.
-    pub fn ip(&self, words: &str) -> String {
+    pub(crate) fn ip(&self, words: &str) -> String {
         let mut args = vec!["-n", &self.name];
         args.extend(words.split_whitespace());
         run("ip", &args)
     }
 
-    pub fn sysctl(&self, name: &str, value: &str) {
+    pub(crate) fn sysctl(&self, name: &str, value: &str) {
         let path = Path::new("/proc/sys").join(name.replace('.', "/"));
         let value = value.to_owned();
         self.enter(move || fs::write(&path, value).unwrap_or_else(|e| panic!("{}: {e}", path.display())));
     }
 
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         Path::new("/run/netns").join(&self.name)
     }
 
     /// A command that runs inside, with this process's mounts.
-    pub fn command(&self, program: &str) -> Command {
+    pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", self.path().display())).arg("--").arg(program);
         command
     }
 
     /// Runs inside to the end and gives what it printed; panics when it fails.
-    pub fn run(&self, line: &str) -> String {
+    pub(crate) fn run(&self, line: &str) -> String {
         let output = self.try_run(line);
         checked(line, &output)
     }
 
     /// Runs inside to the end, whatever it ends with.
-    pub fn try_run(&self, line: &str) -> Output {
+    pub(crate) fn try_run(&self, line: &str) -> Output {
         self.command("sh").args(["-c", line]).output().unwrap()
     }
 
     /// Starts a program that is killed when dropped.
-    pub fn start(&self, line: &str) -> Running {
+    pub(crate) fn start(&self, line: &str) -> Running {
         let child = self
             .command("sh")
             .args(["-c", &format!("exec {line}")])
@@ -143,7 +143,7 @@ impl Namespace {
     }
 
     /// Does something on a thread that is inside.
-    pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let file = File::open(self.path()).unwrap();
         std::thread::scope(|scope| {
             let inside = scope.spawn(move || {
@@ -154,13 +154,13 @@ impl Namespace {
         })
     }
 
-    pub fn index(&self, device: &str) -> IfIndex {
+    pub(crate) fn index(&self, device: &str) -> IfIndex {
         let text = self.ip(&format!("-o link show dev {device}"));
         let number = text.split(':').next().unwrap().trim();
         IfIndex::new(number.parse().unwrap()).unwrap()
     }
 
-    pub fn mac(&self, device: &str) -> [u8; 6] {
+    pub(crate) fn mac(&self, device: &str) -> [u8; 6] {
         let text = self.ip(&format!("-o link show dev {device}"));
         let mac = text.split("link/ether ").nth(1).unwrap().split_whitespace().next().unwrap();
         let bytes: Vec<u8> = mac.split(':').map(|b| u8::from_str_radix(b, 16).unwrap()).collect();
@@ -176,24 +176,13 @@ impl Drop for Namespace {
 
 /// A program that runs until it is dropped.
 #[derive(Debug)]
-pub struct Running(Option<Child>);
+pub(crate) struct Running(Option<Child>);
 
 impl Running {
-    pub fn pid(&self) -> u32 {
-        self.0.as_ref().unwrap().id()
-    }
-
-    /// Asks it to end, as Ctrl-C does, and gives what it printed.
-    pub fn interrupt(mut self) -> String {
-        let child = self.0.take().unwrap();
-        let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT);
-        let output = child.wait_with_output().unwrap();
+    /// Waits for its end and gives what it printed.
+    pub(crate) fn output(mut self) -> String {
+        let output = self.0.take().unwrap().wait_with_output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    pub fn is_running(&mut self) -> bool {
-        self.0.as_mut().unwrap().try_wait().unwrap().is_none()
     }
 }
 
@@ -208,10 +197,10 @@ impl Drop for Running {
 
 /// A folder of pins; emptied and gone when dropped.
 #[derive(Debug)]
-pub struct PinDir(pub PathBuf);
+pub(crate) struct PinDir(pub(crate) PathBuf);
 
 impl PinDir {
-    pub fn new(what: &str) -> Self {
+    pub(crate) fn new(what: &str) -> Self {
         Self(Path::new("/sys/fs/bpf").join(unique(what)))
     }
 }
@@ -226,17 +215,17 @@ impl Drop for PinDir {
 
 /// A control group of version 2; gone when dropped.
 #[derive(Debug)]
-pub struct Cgroup(pub PathBuf);
+pub(crate) struct Cgroup(pub(crate) PathBuf);
 
 impl Cgroup {
-    pub fn new(what: &str) -> Self {
+    pub(crate) fn new(what: &str) -> Self {
         let path = probe::cgroup2_mount().unwrap().join(unique(what));
         fs::create_dir(&path).unwrap();
         Self(path)
     }
 
     /// A shell line that runs in this group.
-    pub fn line(&self, line: &str) -> String {
+    pub(crate) fn line(&self, line: &str) -> String {
         format!("echo $$ > {}/cgroup.procs && exec {line}", self.0.display())
     }
 }
@@ -251,17 +240,8 @@ impl Drop for Cgroup {
     }
 }
 
-/// Waits for something to become true; panics after ten seconds.
-pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !done() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
 /// A pair of devices, one in each namespace, up.
-pub fn pair(a: (&Namespace, &str), b: (&Namespace, &str), mtu: u32) {
+pub(crate) fn pair(a: (&Namespace, &str), b: (&Namespace, &str), mtu: u32) {
     run(
         "ip",
         &[
@@ -288,6 +268,6 @@ pub fn pair(a: (&Namespace, &str), b: (&Namespace, &str), mtu: u32) {
 }
 
 /// `/32` or `/128`.
-pub fn host_bits(address: IpAddr) -> u8 {
+pub(crate) fn host_bits(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }

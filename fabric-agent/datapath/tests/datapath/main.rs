@@ -10,3 +10,5 @@ mod lab;
 mod overlay;
 #[cfg(test)]
 mod services;
+#[cfg(test)]
+mod tables;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use fabric_agent_datapath::rows::{Direction, Effect, Routing};
+use fabric_agent_datapath::rows::{Effect, EndpointFlags, Routing};
 use fabric_ebpf_abi::{DropReason, EventKind};
 
 use crate::lab::{
@@ -117,9 +117,8 @@ fn policy_drops_what_no_rule_allows() {
         assert_eq!(tcp(client, server, lab.to_b(v6, 8080), 1_000), Outcome::Whole);
         assert_eq!(tcp(client, server, lab.to_b(v6, 8081), 1), Outcome::NotConnected);
     }
-    let metrics = lab.b.datapath().maps().metrics().unwrap();
-    let denied = metrics.iter().find(|m| m.reason == DropReason::PolicyDenied as u8);
-    assert!(denied.is_some_and(|m| m.packets >= 2 && m.direction == Some(Direction::Ingress)), "{metrics:?}");
+    assert!(lab.b.dropped(DropReason::PolicyDenied) >= 2);
+    assert_eq!(lab.a.dropped(DropReason::PolicyDenied), 0, "only the receiver's policy is against it");
 
     let deny = lab.b.ingress_rule(0, Effect::Deny, TCP, 8080);
     lab.b.add_rule(&deny);
@@ -179,4 +178,93 @@ async fn a_drop_is_told_with_both_identities() {
     let source = std::net::IpAddr::from(lab.a.endpoint_ipv4());
     assert_eq!(drop.src.ip(fabric_ebpf_abi::Family::V4), source);
     assert_eq!(events.unknown(), 0);
+}
+
+/// Where a link must be encrypted and there is no WireGuard device, nothing leaves: neither bare nor in a tunnel.
+fn fails_closed(routing: Routing) {
+    let lab = TwoNodes::new(routing);
+    assert_eq!(ping(&lab.a.endpoint, lab.b.endpoint_ipv4().into(), 56), 3);
+    lab.a.require_encryption(&lab.b);
+    let capture = Capture::start(&lab.a.namespace, WIRE);
+    for address in lab.b.endpoint_addresses() {
+        assert_eq!(ping(&lab.a.endpoint, address, 56), 0, "{routing:?}: {address}");
+        assert_eq!(tcp(&lab.a.endpoint, &lab.b.endpoint, lab.to_b(address.is_ipv6(), 7000), 1), Outcome::NotConnected);
+    }
+    let of_endpoints = "ip.addr == 10.65.0.0/16 or ipv6.addr == fdfa:1::/48 or vxlan or geneve";
+    assert_eq!(capture.finish(of_endpoints, &["frame.protocols"]), [""; 0]);
+    assert!(lab.a.dropped(DropReason::Unencrypted) >= 6);
+}
+
+#[test]
+fn without_wireguard_an_encrypted_link_carries_nothing_in_vxlan() {
+    if capable() {
+        fails_closed(Routing::Vxlan);
+    }
+}
+
+#[test]
+fn without_wireguard_an_encrypted_link_carries_nothing_natively() {
+    if capable() {
+        fails_closed(Routing::Native);
+    }
+}
+
+/// The receiver refuses clear packets of an encrypted link, whatever the sender thinks of it.
+#[test]
+fn clear_packets_of_an_encrypted_link_are_dropped() {
+    if !capable() {
+        return;
+    }
+    for routing in [Routing::Vxlan, Routing::Geneve, Routing::Native] {
+        let lab = TwoNodes::new(routing);
+        lab.b.require_encryption(&lab.a);
+        assert_eq!(ping(&lab.a.endpoint, lab.b.endpoint_ipv4().into(), 56), 0, "{routing:?}");
+        assert!(lab.b.dropped(DropReason::Unencrypted) >= 3, "{routing:?}");
+    }
+}
+
+/// A node speaks for its own cluster's identities alone.
+#[test]
+fn an_identity_of_another_cluster_is_refused() {
+    if !capable() {
+        return;
+    }
+    for routing in [Routing::Vxlan, Routing::Geneve] {
+        let lab = TwoNodes::new(routing);
+        lab.a.set_endpoint_as(lab.b.identity() + 1, EndpointFlags::default());
+        assert_eq!(ping(&lab.a.endpoint, lab.b.endpoint_ipv4().into(), 56), 0, "{routing:?}");
+        assert!(lab.b.dropped(DropReason::InvalidIdentity) >= 3, "{routing:?}");
+    }
+}
+
+/// An endpoint sends from its own addresses alone.
+#[test]
+fn a_foreign_source_is_dropped() {
+    if !capable() {
+        return;
+    }
+    let lab = TwoNodes::new(Routing::Vxlan);
+    lab.a.endpoint.ip("addr add 10.65.0.99/32 dev eth0");
+    let to = lab.b.endpoint_ipv4();
+    lab.a.endpoint.try_run(&format!("ping -n -c 3 -i 0.1 -W 1 -I 10.65.0.99 {to}"));
+    assert_eq!(lab.a.dropped(DropReason::InvalidSourceIp), 3);
+    assert_eq!(ping(&lab.a.endpoint, to.into(), 56), 3);
+}
+
+/// The next process takes over while packets flow, and none is lost.
+#[test]
+fn no_packet_is_lost_when_the_next_process_takes_over() {
+    if !capable() {
+        return;
+    }
+    let mut lab = TwoNodes::new(Routing::Vxlan);
+    let pinger = lab.a.endpoint.start(&format!("ping -n -q -c 600 -i 0.005 -W 1 {}", lab.b.endpoint_ipv4()));
+    for _ in 0..3 {
+        for node in [&mut lab.a, &mut lab.b] {
+            node.datapath = None;
+            node.open();
+        }
+    }
+    let text = pinger.output();
+    assert!(text.contains("600 packets transmitted, 600 received"), "{text}");
 }

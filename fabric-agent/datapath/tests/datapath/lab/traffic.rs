@@ -14,7 +14,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 
 /// What became of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// All bytes arrived, and the answer came back.
     Whole,
     /// No connection came to be.
@@ -27,12 +27,17 @@ fn payload(bytes: usize) -> Vec<u8> {
 }
 
 /// Sends `bytes` from one namespace to an address in another over TCP, and as many back.
-pub fn tcp(client: &Namespace, server: &Namespace, to: SocketAddr, bytes: usize) -> Outcome {
+pub(crate) fn tcp(client: &Namespace, server: &Namespace, to: SocketAddr, bytes: usize) -> Outcome {
     tcp_as_seen(client, server, to, bytes).0
 }
 
 /// The same; and the address that the server saw.
-pub fn tcp_as_seen(client: &Namespace, server: &Namespace, to: SocketAddr, bytes: usize) -> (Outcome, Option<IpAddr>) {
+pub(crate) fn tcp_as_seen(
+    client: &Namespace,
+    server: &Namespace,
+    to: SocketAddr,
+    bytes: usize,
+) -> (Outcome, Option<IpAddr>) {
     let listener = server.enter(|| TcpListener::bind(to).unwrap());
     let sent = payload(bytes);
     std::thread::scope(|scope| {
@@ -72,7 +77,7 @@ pub fn tcp_as_seen(client: &Namespace, server: &Namespace, to: SocketAddr, bytes
 }
 
 /// Sends one datagram and waits for its echo; says whether it came.
-pub fn udp(client: &Namespace, server: &Namespace, to: SocketAddr, bytes: usize) -> bool {
+pub(crate) fn udp(client: &Namespace, server: &Namespace, to: SocketAddr, bytes: usize) -> bool {
     let listener = server.enter(|| UdpSocket::bind(to).unwrap());
     let any: SocketAddr = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().unwrap();
     let socket = client.enter(|| {
@@ -95,7 +100,7 @@ pub fn udp(client: &Namespace, server: &Namespace, to: SocketAddr, bytes: usize)
 }
 
 /// Three echo requests; says how many came back.
-pub fn ping(from: &Namespace, to: IpAddr, bytes: usize) -> usize {
+pub(crate) fn ping(from: &Namespace, to: IpAddr, bytes: usize) -> usize {
     let output = from.try_run(&format!("ping -n -c 3 -i 0.1 -W 1 -s {bytes} {to}"));
     let text = String::from_utf8_lossy(&output.stdout);
     text.lines().filter(|l| l.contains("bytes from")).count()
@@ -103,14 +108,14 @@ pub fn ping(from: &Namespace, to: IpAddr, bytes: usize) -> usize {
 
 /// What crosses a device, recorded.
 #[derive(Debug)]
-pub struct Capture {
+pub(crate) struct Capture {
     child: Child,
     dir: tempfile::TempDir,
 }
 
 impl Capture {
     /// Begins; returns once packets are seen.
-    pub fn start(namespace: &Namespace, device: &str) -> Self {
+    pub(crate) fn start(namespace: &Namespace, device: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("capture.pcap");
         let mut child = namespace
@@ -128,7 +133,7 @@ impl Capture {
     }
 
     /// Ends; gives the fields of the packets that match, one line each, separated by tabs.
-    pub fn finish(mut self, filter: &str, fields: &[&str]) -> Vec<String> {
+    pub(crate) fn finish(mut self, filter: &str, fields: &[&str]) -> Vec<String> {
         let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
         self.child.wait().unwrap();

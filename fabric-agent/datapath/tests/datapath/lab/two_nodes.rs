@@ -12,27 +12,28 @@ use fabric_agent_datapath::{
         OwnedPrefix, PolicyEntry, PolicyKey, PortPrefix, Routing, Traffic,
     },
 };
+use fabric_ebpf_abi::DropReason;
 use ipnetwork::IpNetwork;
 
 use super::{Cgroup, Namespace, PinDir, host_bits, pair};
 
 /// The wire's device on each node.
-pub const WIRE: &str = "under0";
+pub(crate) const WIRE: &str = "under0";
 /// The host side of the endpoint's pair.
-pub const HOST_SIDE: &str = "fab0";
+pub(crate) const HOST_SIDE: &str = "fab0";
 const WIRE_MTU: u32 = 1500;
 /// What fits through the largest overhead without WireGuard (Geneve over IPv4, 50 bytes).
 const MTU: u32 = 1450;
 
 /// One node, its endpoint's namespace, and its data path.
 #[derive(Debug)]
-pub struct Node {
-    pub datapath: Option<Datapath>,
-    pub namespace: Namespace,
-    pub endpoint: Namespace,
-    pub cgroup: Cgroup,
+pub(crate) struct Node {
+    pub(crate) datapath: Option<Datapath>,
+    pub(crate) namespace: Namespace,
+    pub(crate) endpoint: Namespace,
+    pub(crate) cgroup: Cgroup,
     pins: PinDir,
-    pub cluster: u16,
+    pub(crate) cluster: u16,
 }
 
 impl Node {
@@ -44,27 +45,27 @@ impl Node {
     }
 
     /// The endpoint's identity: the 300th of its cluster.
-    pub fn identity(&self) -> u32 {
-        u32::from(self.cluster) << 16 | 300
+    pub(crate) fn identity(&self) -> u32 {
+        (u32::from(self.cluster) << 16) + 300
     }
 
-    pub fn underlay_ipv4(&self) -> Ipv4Addr {
+    pub(crate) fn underlay_ipv4(&self) -> Ipv4Addr {
         Ipv4Addr::new(192, 168, 77, self.cluster.to_le_bytes()[0])
     }
 
-    pub fn underlay_ipv6(&self) -> Ipv6Addr {
+    pub(crate) fn underlay_ipv6(&self) -> Ipv6Addr {
         Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, self.cluster)
     }
 
-    pub fn endpoint_ipv4(&self) -> Ipv4Addr {
+    pub(crate) fn endpoint_ipv4(&self) -> Ipv4Addr {
         Ipv4Addr::new(10, 64 + self.cluster.to_le_bytes()[0], 0, 10)
     }
 
-    pub fn endpoint_ipv6(&self) -> Ipv6Addr {
+    pub(crate) fn endpoint_ipv6(&self) -> Ipv6Addr {
         Ipv6Addr::new(0xfdfa, self.cluster, 0, 0, 0, 0, 0, 10)
     }
 
-    pub fn endpoint_addresses(&self) -> [IpAddr; 2] {
+    pub(crate) fn endpoint_addresses(&self) -> [IpAddr; 2] {
         [self.endpoint_ipv4().into(), self.endpoint_ipv6().into()]
     }
 
@@ -74,16 +75,16 @@ impl Node {
         [IpNetwork::new(v4.into(), 16).unwrap(), IpNetwork::new(v6.into(), 48).unwrap()]
     }
 
-    pub fn datapath(&self) -> &Datapath {
+    pub(crate) fn datapath(&self) -> &Datapath {
         self.datapath.as_ref().unwrap()
     }
 
-    pub fn params(&self) -> Params {
+    pub(crate) fn params(&self) -> Params {
         let cgroup: PathBuf = self.cgroup.0.clone();
         Params { pin_dir: self.pins.0.clone(), cgroup: Some(cgroup), sizes: Sizes::small() }
     }
 
-    pub fn open(&mut self) {
+    pub(crate) fn open(&mut self) {
         let params = self.params();
         self.datapath = Some(self.namespace.enter(|| Datapath::open(&params).unwrap_or_else(|e| panic!("{e:?}"))));
     }
@@ -127,20 +128,20 @@ impl Node {
     }
 
     /// Writes the endpoint's rows, with what policy asks of it.
-    pub fn set_endpoint(&self, flags: EndpointFlags) {
+    pub(crate) fn set_endpoint(&self, flags: EndpointFlags) {
+        self.set_endpoint_as(self.identity(), flags);
+    }
+
+    /// The same with another identity.
+    pub(crate) fn set_endpoint_as(&self, identity: u32, flags: EndpointFlags) {
         let maps = self.datapath().maps();
         let device = self.host_side();
-        let sender = DeviceEntry {
-            ipv4: Some(self.endpoint_ipv4()),
-            ipv6: Some(self.endpoint_ipv6()),
-            identity: self.identity(),
-            id: 7,
-            flags,
-        };
+        let sender =
+            DeviceEntry { ipv4: Some(self.endpoint_ipv4()), ipv6: Some(self.endpoint_ipv6()), identity, id: 7, flags };
         maps.devices.upsert(&device, &sender).unwrap();
         let receiver = EndpointEntry {
             device,
-            identity: self.identity(),
+            identity,
             mac: Mac(self.endpoint.mac("eth0")),
             host_mac: Mac(self.namespace.mac(HOST_SIDE)),
             id: 7,
@@ -152,7 +153,7 @@ impl Node {
         maps.bump_epoch().unwrap();
     }
 
-    pub fn host_side(&self) -> IfIndex {
+    pub(crate) fn host_side(&self) -> IfIndex {
         self.namespace.index(HOST_SIDE)
     }
 
@@ -179,25 +180,45 @@ impl Node {
         maps.set_config(&self.config(routing)).unwrap();
     }
 
+    /// From now on nothing passes in clear between this node and that one.
+    pub(crate) fn require_encryption(&self, other: &Self) {
+        let maps = self.datapath().maps();
+        for prefix in other.prefixes() {
+            let owned = OwnedPrefix { cluster: other.cluster, encrypt: true, ..OwnedPrefix::default() };
+            maps.owned.upsert(&prefix, &owned).unwrap();
+        }
+        for address in [IpAddr::from(other.underlay_ipv4()), other.underlay_ipv6().into()] {
+            let entry = NodeEntry { cluster: other.cluster, encrypt: true, ..NodeEntry::default() };
+            maps.nodes.upsert(&address, &entry).unwrap();
+        }
+        maps.bump_epoch().unwrap();
+    }
+
+    /// Packets that this node dropped for a reason.
+    pub(crate) fn dropped(&self, reason: DropReason) -> u64 {
+        let metrics = self.datapath().maps().metrics().unwrap();
+        metrics.iter().filter(|m| m.reason == reason as u8).map(|m| m.packets).sum()
+    }
+
     /// A policy selects the endpoint for what it receives.
-    pub fn enforce_ingress(&self) {
+    pub(crate) fn enforce_ingress(&self) {
         self.set_endpoint(EndpointFlags { enforce_ingress: true, ..EndpointFlags::default() });
     }
 
     /// The rule that is about this port of a protocol from that identity.
-    pub fn ingress_rule(&self, peer: u32, effect: Effect, protocol: u8, port: u16) -> PolicyKey {
+    pub(crate) fn ingress_rule(&self, peer: u32, effect: Effect, protocol: u8, port: u16) -> PolicyKey {
         let traffic = Traffic::Port(protocol, PortPrefix::exact(port));
         PolicyKey { subject: self.identity(), peer, direction: Direction::Ingress, effect, traffic }
     }
 
     /// Adds a rule, and has every flow judged anew.
-    pub fn add_rule(&self, key: &PolicyKey) {
+    pub(crate) fn add_rule(&self, key: &PolicyKey) {
         self.datapath().maps().policy.upsert(key, &PolicyEntry { rule: 1 }).unwrap();
         self.datapath().maps().bump_epoch().unwrap();
     }
 
     /// Takes it away again.
-    pub fn remove_rule(&self, key: &PolicyKey) {
+    pub(crate) fn remove_rule(&self, key: &PolicyKey) {
         assert!(self.datapath().maps().policy.delete(key).unwrap());
         self.datapath().maps().bump_epoch().unwrap();
     }
@@ -205,13 +226,13 @@ impl Node {
 
 /// The two.
 #[derive(Debug)]
-pub struct TwoNodes {
-    pub a: Node,
-    pub b: Node,
+pub(crate) struct TwoNodes {
+    pub(crate) a: Node,
+    pub(crate) b: Node,
 }
 
 impl TwoNodes {
-    pub fn new(routing: Routing) -> Self {
+    pub(crate) fn new(routing: Routing) -> Self {
         let (mut a, mut b) = (Node::new(1), Node::new(2));
         pair((&a.namespace, WIRE), (&b.namespace, WIRE), WIRE_MTU);
         for node in [&mut a, &mut b] {
@@ -225,7 +246,7 @@ impl TwoNodes {
     }
 
     /// An address of b's endpoint with a port.
-    pub fn to_b(&self, v6: bool, port: u16) -> SocketAddr {
+    pub(crate) fn to_b(&self, v6: bool, port: u16) -> SocketAddr {
         let [v4, v6_address] = self.b.endpoint_addresses();
         SocketAddr::new(if v6 { v6_address } else { v4 }, port)
     }
