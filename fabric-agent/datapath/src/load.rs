@@ -15,7 +15,7 @@ use aya::{
 use crate::{
     hook::Hook,
     params::Sizes,
-    sys::bpf::{self, RawMap},
+    sys::{bpf, map::RawMap},
 };
 
 /// The programs, as built from `ebpf/`.

@@ -1,6 +1,7 @@
 //! The only module of this crate with `unsafe`: the bpf(2) system call, and the view of plain values as bytes.
 
 pub(crate) mod bpf;
+pub(crate) mod map;
 pub(crate) mod plain;
 
 use std::io;

@@ -14,7 +14,7 @@ use crate::{
     hook::IfIndex,
     load::{LoadError, open_map},
     rows::{Direction, Metric, NodeConfig, Routing},
-    sys::{bpf::RawMap, plain},
+    sys::{map::RawMap, plain},
 };
 
 /// An array of one.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io, marker::PhantomData, path::Path};
 
 use crate::{
     load::{LoadError, open_map},
-    sys::{bpf::RawMap, plain},
+    sys::{map::RawMap, plain},
 };
 
 /// Entries moved by one system call.
