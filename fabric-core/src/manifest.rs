@@ -127,8 +127,12 @@ fn read_object(node: &Node) -> Result<Object, Refusal> {
             let spec = map.required("spec", "write at least podSelector")?;
             Spec::NetworkPolicy(network_policy::read(&spec)?)
         }
-        Kind::CiliumNetworkPolicy => Spec::CiliumNetworkPolicy(cilium_policy::read(&mut map)?),
-        Kind::CiliumClusterwideNetworkPolicy => Spec::CiliumClusterwideNetworkPolicy(cilium_policy::read(&mut map)?),
+        Kind::CiliumNetworkPolicy => {
+            Spec::CiliumNetworkPolicy(cilium_policy::read(&mut map, metadata.namespace.as_ref())?)
+        }
+        Kind::CiliumClusterwideNetworkPolicy => {
+            Spec::CiliumClusterwideNetworkPolicy(cilium_policy::read(&mut map, metadata.namespace.as_ref())?)
+        }
         Kind::ClusterLink => {
             let spec = map.required("spec", "describe the other cluster")?;
             Spec::ClusterLink(Box::new(cluster_link::read(&spec, &metadata)?))

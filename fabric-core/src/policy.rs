@@ -22,7 +22,9 @@ pub mod resolve;
 mod set;
 
 pub use cidr::{CidrChanges, CidrTable};
-pub use compile::{Action, Compiler, EntryKey, EntryValue, MapEntry, Origin, SubjectPolicy};
+pub use compile::{
+    ANY_PEER, Action, Compiler, Decision, EntryChanges, EntryKey, EntryValue, MapEntry, Origin, SubjectPolicy,
+};
 pub use model::{CidrBlock, Direction, DirectionRules, Entity, Peer, PeerRule, Peers, Policy, Rule, RuleRef, Section};
 pub use ports::{PortBlock, PortMatch, Protocol};
 pub use resolve::resolve;

@@ -13,11 +13,13 @@ pub mod affinity;
 pub mod annotations;
 pub mod backends;
 pub mod cluster_ip;
+pub mod exchange;
 pub mod merge;
 
 pub use affinity::{Affinity, BackendState, Candidate, active_backends};
 pub use backends::{ServedEndpoint, local_backends};
 pub use cluster_ip::{AllotError, allot};
+pub use exchange::{Publisher, offered, published};
 pub use merge::{ClusterBackends, MergedBackend, MergedService, merge};
 
 /// What a person said of a service.
@@ -138,3 +140,6 @@ impl FromStr for Protocol {
             .ok_or_else(|| UnknownProtocol(text.chars().take(32).collect()))
     }
 }
+
+#[cfg(test)]
+mod tests;

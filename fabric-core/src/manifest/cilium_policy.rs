@@ -8,6 +8,7 @@ use super::field::{Field, Map, Refusal};
 use super::ports;
 use super::selector;
 use crate::labels::{KeySyntax, LabelSelector};
+use crate::names::Namespace;
 use crate::policy::{CidrBlock, Direction, Entity, PortMatch};
 
 /// `spec` and `specs` of a Cilium policy.
@@ -64,14 +65,14 @@ pub enum CiliumPeers {
 }
 
 /// Reads `spec` and `specs` of the document.
-pub(super) fn read(document: &mut Map<'_>) -> Result<CiliumPolicy, Refusal> {
+pub(super) fn read(document: &mut Map<'_>, namespace: Option<&Namespace>) -> Result<CiliumPolicy, Refusal> {
     let mut specs = Vec::new();
     if let Some(field) = document.optional("spec")? {
-        specs.push(spec(&field, None)?);
+        specs.push(spec(&field, None, namespace)?);
     }
     if let Some(field) = document.optional("specs")? {
         for (index, item) in field.list()?.enumerate() {
-            specs.push(spec(&item, Some(index))?);
+            specs.push(spec(&item, Some(index), namespace)?);
         }
     }
     if specs.is_empty() {
@@ -80,11 +81,11 @@ pub(super) fn read(document: &mut Map<'_>) -> Result<CiliumPolicy, Refusal> {
     Ok(CiliumPolicy { specs })
 }
 
-fn spec(field: &Field<'_>, index: Option<usize>) -> Result<CiliumSpec, Refusal> {
+fn spec(field: &Field<'_>, index: Option<usize>, namespace: Option<&Namespace>) -> Result<CiliumSpec, Refusal> {
     let mut map = field.map()?;
     map.unsupported(&[("nodeSelector", "policy on nodes themselves is not enforced; use endpointSelector")])?;
     let endpoints = map.required("endpointSelector", "write {} to select every endpoint of the namespace")?;
-    let endpoints = selector::read(&endpoints, KeySyntax::Cilium)?;
+    let endpoints = selector::read_subject(&endpoints, namespace)?;
     let defaults = map.optional("enableDefaultDeny")?;
     let [mut ingress, mut egress] =
         [Direction::Ingress, Direction::Egress].map(|direction| sections(&mut map, direction));

@@ -43,7 +43,8 @@ pub(super) fn read(field: &Field<'_>, metadata: &Metadata) -> Result<ClusterLink
     let authority_pem = authority.text()?.to_owned();
     if !authority_pem.trim_start().starts_with(PEM_BEGIN) || authority_pem.contains("PRIVATE KEY") {
         // The text itself is not shown: it could hold a key.
-        return Err(authority.refuse(Problem::Unsupported("a certificate in PEM is needed here, and nothing else")));
+        let why = "is no certificate in PEM; paste the authority's certificate, and nothing else".to_owned();
+        return Err(authority.refuse(Problem::Invalid { value: "the text".to_owned(), why }));
     }
     let mesh_endpoints = endpoints(&map.required("meshEndpoints", "list at least one \"address:port\"")?)?;
     let api_endpoints = map.optional("apiEndpoints")?.map(|field| endpoints(&field)).transpose()?.unwrap_or_default();

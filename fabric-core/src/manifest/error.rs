@@ -104,7 +104,7 @@ pub enum Problem {
         hint: &'static str,
     },
     /// An object of a kind that is not read.
-    #[error("{api_version} {kind} is not a kind that can be applied; known kinds are {known}")]
+    #[error("{kind} of {api_version} cannot be applied; known kinds are {known}")]
     UnknownKind {
         /// As given.
         api_version: String,

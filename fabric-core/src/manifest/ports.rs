@@ -40,12 +40,12 @@ pub(super) fn of_network_policy(field: &Field<'_>) -> Result<Vec<PortMatch>, Ref
         };
         let port = map.optional("port")?;
         let end = map.optional("endPort")?;
+        if port.is_none() && end.is_some() {
+            return Err(map.missing("port", "endPort needs the first port too"));
+        }
         map.finish()?;
         let Some(port) = port else {
-            return match end {
-                None => Ok(PortMatch::all_of(protocol)),
-                Some(end) => Err(end.refuse(Problem::Conflict { other: "no port", hint: "write port as well" })),
-            };
+            return Ok(PortMatch::all_of(protocol));
         };
         if let Value::Text(name) = port.value() {
             return Err(named_or_quoted(&port, name));

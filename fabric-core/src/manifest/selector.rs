@@ -9,8 +9,12 @@ use crate::labels::well_known::{
     CLUSTER, NAMESPACE, NAMESPACE_LABELS_PREFIX, RESERVED_KEY_PREFIXES, SOURCE_ANY, SOURCE_CIDR, SOURCE_K8S,
     SOURCE_RESERVED,
 };
-use crate::labels::{KeySyntax, LabelSelector, MatchExpression, RawLabelSelector, user};
+use crate::labels::{KeySyntax, LabelSelector, MatchExpression, MatchOperator, RawLabelSelector, Requirement, user};
 use crate::names::{ClusterName, Namespace};
+
+/// Reserved labels that selectors can name.
+const RESERVED_NAMES: [&str; 8] =
+    ["host", "world", "unmanaged", "health", "init", "remote-node", "kube-apiserver", "ingress"];
 
 /// Reads a selector; `{}` selects everything that its place allows.
 pub(super) fn read(field: &Field<'_>, syntax: KeySyntax) -> Result<LabelSelector, Refusal> {
@@ -33,7 +37,54 @@ pub(super) fn read(field: &Field<'_>, syntax: KeySyntax) -> Result<LabelSelector
         }
     }
     map.finish()?;
-    Ok(LabelSelector::new(requirements))
+    let selector = LabelSelector::new(requirements);
+    refuse_odd_reserved(&selector, field)?;
+    Ok(selector)
+}
+
+/// Reads the selector of the endpoints that a Cilium policy is for.
+///
+/// `namespace` is the policy's own; a policy for all namespaces has none.
+pub(super) fn read_subject(field: &Field<'_>, namespace: Option<&Namespace>) -> Result<LabelSelector, Refusal> {
+    let selector = read(field, KeySyntax::Cilium)?;
+    for requirement in selector.requirements() {
+        let source = requirement.key.source.as_deref();
+        if source == Some(SOURCE_RESERVED) {
+            let reason = "policies are for endpoints with labels of their own; reserved identities are peers only";
+            return Err(field.refuse(Problem::Unsupported(reason)));
+        }
+        let (Some(own), true) = (namespace, source.is_none_or(|source| source == SOURCE_K8S)) else {
+            continue;
+        };
+        let key = &*requirement.key.key;
+        let only_own =
+            matches!(&requirement.operator, MatchOperator::In(values) if *values == [Box::from(own.as_str())]);
+        if key.starts_with(NAMESPACE_LABELS_PREFIX) || (key == NAMESPACE && !only_own) {
+            let reason = "a CiliumNetworkPolicy is for endpoints of its own namespace; \
+                          use a CiliumClusterwideNetworkPolicy to select others";
+            return Err(field.refuse(Problem::Unsupported(reason)));
+        }
+    }
+    Ok(selector)
+}
+
+/// Reserved identities are named, one by one. A condition such as "not the host" would match the world as well.
+fn refuse_odd_reserved(selector: &LabelSelector, field: &Field<'_>) -> Result<(), Refusal> {
+    let is_reserved = |one: &&Requirement| one.key.source.as_deref() == Some(SOURCE_RESERVED);
+    let named = selector.requirements().iter().filter(is_reserved).count();
+    if named == 0 {
+        return Ok(());
+    }
+    if named < selector.requirements().len() {
+        let hint = "no identity has both; write two selectors";
+        return Err(field.refuse(Problem::Conflict { other: "labels of endpoints", hint }));
+    }
+    let negative = |one: &Requirement| matches!(one.operator, MatchOperator::NotIn(_) | MatchOperator::DoesNotExist);
+    if selector.requirements().iter().any(negative) {
+        let reason = "reserved labels cannot be excluded, that would select the world as well; name those you mean";
+        return Err(field.refuse(Problem::Unsupported(reason)));
+    }
+    Ok(())
 }
 
 fn read_expression(field: &Field<'_>, syntax: KeySyntax) -> Result<MatchExpression, Refusal> {
@@ -53,11 +104,7 @@ fn read_expression(field: &Field<'_>, syntax: KeySyntax) -> Result<MatchExpressi
     Ok(MatchExpression { key, operator, values })
 }
 
-fn compile(
-    raw: &RawLabelSelector,
-    at: &Field<'_>,
-    syntax: KeySyntax,
-) -> Result<Vec<crate::labels::Requirement>, Refusal> {
+fn compile(raw: &RawLabelSelector, at: &Field<'_>, syntax: KeySyntax) -> Result<Vec<Requirement>, Refusal> {
     let selector = raw.compile(syntax).map_err(|error| at.refuse(Problem::Selector(error)))?;
     Ok(selector.requirements().to_vec())
 }
@@ -82,8 +129,9 @@ fn check_key(key: &str, at: &Field<'_>, syntax: KeySyntax) -> Result<(), Refusal
                 let reason = "addresses are not selected by labels; use fromCIDRSet or toCIDRSet";
                 return Err(at.refuse(Problem::Unsupported(reason)));
             }
-            if source == SOURCE_RESERVED && crate::ids::Identity::from_reserved_name(bare).is_none() {
-                return Err(at.invalid(key, "is no reserved label; write reserved:host, reserved:world, …"));
+            if source == SOURCE_RESERVED && !RESERVED_NAMES.contains(&bare) {
+                let known = RESERVED_NAMES.join(", ");
+                return Err(at.invalid(key, format!("is no reserved label that can be named; known are {known}")));
             }
             let bare = bare.strip_prefix(NAMESPACE_LABELS_PREFIX).unwrap_or(bare);
             if source.is_empty() || !user::is_key(bare) { bad_key() } else { Ok(()) }
@@ -104,8 +152,9 @@ fn check_value(key: &str, value: &Field<'_>, syntax: KeySyntax) -> Result<(), Re
     if by_system && bare == NAMESPACE {
         return value.parse::<Namespace>("name a namespace").map(drop);
     }
-    if source == SOURCE_RESERVED && text.is_empty() {
-        return Ok(());
+    if source == SOURCE_RESERVED {
+        let why = "is more than a reserved label can have; write \"\"";
+        return if text.is_empty() { Ok(()) } else { Err(value.invalid(text, why)) };
     }
     check_label("key", value)
 }

@@ -1,1 +1,4 @@
+//! Documents as people write them, and what is said when they are wrong.
 
+mod accepted;
+mod refused;

@@ -1,11 +1,12 @@
 //! Policies to policy map entries, for one subject identity at a time.
 //!
 //! # What the data path does with them
-//! Nothing of a direction is denied unless the subject's flag for it is set. Else it looks twice for the longest match,
-//! once with the peer's identity and once with peer 0, and takes of the two entries found the one of higher
-//! *precedence*; with none found it drops. [`SubjectPolicy::decide`] is exactly that. Entries are made so that this
-//! gives "deny wins over allow": within one peer an allowing entry that lies inside a denying one is left out, across
-//! the two lookups denying entries have the higher precedence, and above all stands the own node.
+//! Nothing of a direction is denied unless the subject's flag for it is set, and never what comes from the own node.
+//! Else denying entries are asked for before allowing ones, each for the peer's identity and then for peer 0, each by
+//! longest match; the first entry found decides, and with none found the packet drops. The *precedence* of entries says
+//! the same for a data path that finds both kinds at once: of all entries found the highest decides, so deny wins over
+//! allow and the own node over both. An allowing entry that lies inside a denying one of the same peer is left out, so
+//! that both kinds may share one longest-match table. [`SubjectPolicy::decide`] is the verdict either way.
 //!
 //! # Cost
 //! Entries of one peer depend on nothing but that peer and the rules that select the subject, so a change of one

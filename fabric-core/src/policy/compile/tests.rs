@@ -1,1 +1,5 @@
+//! Compiled policy against what documents mean, and against the reference.
 
+mod meaning;
+mod model;
+mod random;
