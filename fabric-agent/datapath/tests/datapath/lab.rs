@@ -4,6 +4,7 @@
 
 pub(crate) mod traffic;
 pub(crate) mod two_nodes;
+pub(crate) mod wireguard;
 
 use std::{
     fs::{self, File},

@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod adopt;
 #[cfg(test)]
+mod encrypted;
+#[cfg(test)]
 mod lab;
 #[cfg(test)]
 mod overlay;

@@ -69,7 +69,7 @@ impl Node {
         [self.endpoint_ipv4().into(), self.endpoint_ipv6().into()]
     }
 
-    fn prefixes(&self) -> [IpNetwork; 2] {
+    pub(crate) fn prefixes(&self) -> [IpNetwork; 2] {
         let v4 = Ipv4Addr::new(10, 64 + self.cluster.to_le_bytes()[0], 0, 0);
         let v6 = Ipv6Addr::new(0xfdfa, self.cluster, 0, 0, 0, 0, 0, 0);
         [IpNetwork::new(v4.into(), 16).unwrap(), IpNetwork::new(v6.into(), 48).unwrap()]
