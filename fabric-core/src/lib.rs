@@ -27,6 +27,7 @@ pub mod prefix;
 mod sealed_line;
 pub mod secret;
 pub mod service;
+pub mod table;
 pub mod token;
 pub mod wire;
 
