@@ -1,5 +1,5 @@
 //! The user-space engine as a process: `engine INTERFACE SOCKET_DIR STATE_FILE [FWMARK]`. What `fabric wireguard` runs;
-//! the crate's own tests start it.
+//! the crate's own tests start it. `ENGINE_LOG` filters its log.
 
 use std::process::ExitCode;
 
@@ -11,6 +11,8 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let Ok(interface) = interface.parse() else { return ExitCode::from(2) };
+    let filter = tracing_subscriber::EnvFilter::from_env("ENGINE_LOG");
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let fwmark = args.next().and_then(|mark| mark.parse().ok());
     let config = user::Config { interface, socket_dir: socket_dir.into(), state_file: state_file.into(), fwmark };
     match user::run(&config) {

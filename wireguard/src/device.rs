@@ -124,6 +124,8 @@ pub struct DeviceStatus {
     pub fwmark: u32,
     /// Its peers.
     pub peers: BTreeMap<PublicKey, PeerStatus>,
+    /// Packets dropped since the engine started, by reason; empty for engines that do not say.
+    pub drops: BTreeMap<String, u64>,
 }
 
 /// A peer as it is.

@@ -21,6 +21,8 @@ pub(crate) const NLM_F_ACK: u16 = 0x4;
 pub(crate) const NLM_F_DUMP: u16 = 0x300;
 const NLM_F_EXCL: u16 = 0x200;
 const NLM_F_CREATE: u16 = 0x400;
+/// The table changed while it was dumped.
+const NLM_F_DUMP_INTR: u16 = 0x10;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const HEADER: usize = 16;
@@ -147,12 +149,14 @@ impl Netlink {
     }
 
     /// Sends a request and gives each answer's payload (behind the 16-byte header) to `on_answer`. The request must ask
-    /// for an acknowledgement or a dump, which end the conversation.
+    /// for an acknowledgement or a dump, which end the conversation. A dump during which the table changed ends with
+    /// [`io::ErrorKind::Interrupted`].
     pub(crate) fn request(&mut self, message: Message, mut on_answer: impl FnMut(&[u8])) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         let bytes = message.finish(self.sequence);
         send(self.fd.as_raw_fd(), &bytes, MsgFlags::empty())?;
         let mut buffer = Zeroizing::new(vec![0; RECEIVE_BYTES]);
+        let mut torn = false;
         loop {
             let len = recv(self.fd.as_raw_fd(), buffer.as_mut_slice(), MsgFlags::empty())?;
             let mut rest = buffer.get(..len).unwrap_or_default();
@@ -161,8 +165,10 @@ impl Netlink {
                 if header.sequence != self.sequence {
                     continue;
                 }
+                torn |= header.flags & NLM_F_DUMP_INTR != 0;
                 match header.kind {
                     NLMSG_ERROR => return acknowledgement(payload),
+                    NLMSG_DONE if torn => return Err(io::ErrorKind::Interrupted.into()),
                     NLMSG_DONE => return Ok(()),
                     _ => on_answer(payload),
                 }
@@ -173,16 +179,18 @@ impl Netlink {
 
 struct Header {
     kind: u16,
+    flags: u16,
     sequence: u32,
 }
 
 fn split_message(bytes: &[u8]) -> Option<(Header, &[u8], &[u8])> {
     let len = usize::try_from(u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?)).ok()?;
     let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
+    let flags = u16::from_ne_bytes(bytes.get(6..8)?.try_into().ok()?);
     let sequence = u32::from_ne_bytes(bytes.get(8..12)?.try_into().ok()?);
     let payload = bytes.get(HEADER..len)?;
     let behind = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
-    Some((Header { kind, sequence }, payload, behind))
+    Some((Header { kind, flags, sequence }, payload, behind))
 }
 
 fn acknowledgement(payload: &[u8]) -> io::Result<()> {

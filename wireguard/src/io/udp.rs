@@ -1,8 +1,9 @@
 //! The engine's two UDP sockets, IPv4 and IPv6 on one port.
+#![expect(unsafe_code, reason = "a socket option that no wrapper knows")]
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -93,6 +94,9 @@ fn open_socket(address: SocketAddr, fwmark: u32) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
+    } else {
+        // As the kernel's WireGuard: routers may fragment what does not fit, so a black hole for ICMP is none for us.
+        allow_fragments(&socket)?;
     }
     socket.set_nonblocking(true)?;
     // Larger than the system's usual limit where we may; otherwise what the limit gives.
@@ -108,6 +112,22 @@ fn open_socket(address: SocketAddr, fwmark: u32) -> io::Result<UdpSocket> {
         set_fwmark(&socket, fwmark)?;
     }
     Ok(socket)
+}
+
+fn allow_fragments(socket: &Socket) -> io::Result<()> {
+    let value = libc::IP_PMTUDISC_DONT;
+    let len = libc::socklen_t::try_from(size_of_val(&value)).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the descriptor is open, and the option's value is `len` valid bytes that outlive the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_MTU_DISCOVER,
+            std::ptr::from_ref(&value).cast(),
+            len,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 fn set_fwmark(socket: &UdpSocket, fwmark: u32) -> io::Result<()> {

@@ -69,7 +69,7 @@ impl UapiDevice {
     }
 
     fn send_changes(&self, changes: &[PeerChange]) -> Result<(), DeviceError> {
-        let mut request = Zeroizing::new(String::from("set=1\n"));
+        let mut request = message(1024 * changes.len());
         let scratch = PrivateKey::generate()
             .map_err(|source| DeviceError::Io { interface: self.interface.clone(), source })?
             .public_key();
@@ -100,7 +100,7 @@ impl WgDevice for UapiDevice {
     }
 
     fn set(&mut self, settings: &DeviceSettings) -> Result<(), DeviceError> {
-        let mut request = Zeroizing::new(String::from("set=1\n"));
+        let mut request = message(256);
         if let Some(key) = &settings.private_key {
             push_secret(&mut request, "private_key", key.as_bytes());
         }
@@ -147,6 +147,13 @@ fn exchange(mut stream: UnixStream, request: &str) -> io::Result<Zeroizing<Strin
             return Ok(answer);
         }
     }
+}
+
+/// Begins a message with room for what follows: a string that grows leaves copies of keys behind.
+fn message(room: usize) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(room + 64));
+    text.push_str("set=1\n");
+    text
 }
 
 fn push(request: &mut String, key: &str, value: impl std::fmt::Display) {

@@ -163,7 +163,7 @@ impl Editor {
                     peer.preshared_key = preshared;
                 }
             }
-            "endpoint" => self.set_endpoint(key, value.parse().map_err(|_| Fault::Value)?),
+            "endpoint" => self.set_endpoint(key, endpoint(value)?),
             "persistent_keepalive_interval" => self.set_keepalive(key, keepalive(value)?),
             "replace_allowed_ips" => {
                 truth(value)?;
@@ -242,6 +242,15 @@ fn number<T: std::str::FromStr>(value: &str) -> Result<T, Fault> {
         return Err(Fault::Value);
     }
     value.parse().map_err(|_| Fault::Value)
+}
+
+/// An IPv4 address written as an IPv6 one is an IPv4 address: the sockets are one of each family.
+fn endpoint(value: &str) -> Result<SocketAddr, Fault> {
+    let address: SocketAddr = value.parse().map_err(|_| Fault::Value)?;
+    match address.ip().to_canonical() {
+        canonical if canonical.is_ipv4() => Ok(SocketAddr::new(canonical, address.port())),
+        _ => Ok(address),
+    }
 }
 
 /// Decimal, or hexadecimal as some tools write it; empty takes it away.

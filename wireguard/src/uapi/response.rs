@@ -39,7 +39,11 @@ fn parse_device_line(status: &mut DeviceStatus, name: &str, value: &str) -> Resu
         }
         "listen_port" => status.listen_port = value.parse().map_err(|_| "listen_port")?,
         "fwmark" => status.fwmark = value.parse().map_err(|_| "fwmark")?,
-        _ => {}
+        _ => {
+            if let Some(reason) = name.strip_prefix(DROPPED) {
+                status.drops.insert(reason.to_owned(), value.parse().map_err(|_| "fabric_dropped")?);
+            }
+        }
     }
     Ok(())
 }
@@ -74,6 +78,9 @@ fn parse_peer_line(peer: &mut PeerStatus, name: &str, value: &str) -> Result<(),
 /// as opposed to where it is now. It lets a controller that has just started tell a changed configuration from roaming.
 const CONFIGURED_ENDPOINT: &str = "fabric_configured_endpoint";
 
+/// Another addition: one line a reason, with the number of packets dropped for it.
+const DROPPED: &str = "fabric_dropped_";
+
 /// Writes the answer to `get=1`, without the error number.
 pub(crate) fn write(status: &DeviceStatus, private_key: Option<&PrivateKey>, out: &mut String) {
     if let Some(key) = private_key {
@@ -83,6 +90,9 @@ pub(crate) fn write(status: &DeviceStatus, private_key: Option<&PrivateKey>, out
     push(out, "listen_port", status.listen_port);
     if status.fwmark != 0 {
         push(out, "fwmark", status.fwmark);
+    }
+    for (reason, count) in &status.drops {
+        push(out, &format!("{DROPPED}{reason}"), count);
     }
     for (key, peer) in &status.peers {
         write_peer(*key, peer, out);
@@ -139,6 +149,7 @@ mod tests {
             public_key: Some(private.public_key()),
             listen_port: 51871,
             fwmark: 7,
+            drops: [("no_route".to_owned(), 3)].into(),
             peers: [(PublicKey::new([1; 32]), peer), (PublicKey::new([2; 32]), PeerStatus::default())].into(),
         };
         let mut text = String::new();

@@ -27,6 +27,8 @@ const MAX_CLIENTS: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest line: a key of 64 digits is the longest value there is.
 const MAX_LINE: usize = 512;
+/// What messages seldom exceed.
+const USUAL_MESSAGE: usize = 16 << 10;
 /// The longest message: a hundred thousand prefixes take six megabytes.
 const MAX_MESSAGE: usize = 32 << 20;
 
@@ -151,26 +153,37 @@ fn serve_client(stream: UnixStream, control: &Mutex<Control>) -> io::Result<()> 
         let message = match read_message(&mut reader)? {
             Incoming::Message(message) => message,
             Incoming::End => return Ok(()),
-            Incoming::TooLong => return writer.write_all(format!("errno=-{}\n\n", libc::E2BIG).as_bytes()),
+            Incoming::TooLong => return hang_up(&mut writer, libc::E2BIG),
+            Incoming::NoText => return hang_up(&mut writer, libc::EINVAL),
         };
         let answer = answer(&message, control);
         writer.write_all(answer.as_bytes())?;
     }
 }
 
+/// The last word to a client whose next message cannot be found.
+fn hang_up(writer: &mut UnixStream, errno: i32) -> io::Result<()> {
+    writer.write_all(format!("errno=-{errno}\n\n").as_bytes())
+}
+
 enum Incoming {
     Message(Zeroizing<String>),
     End,
     TooLong,
+    NoText,
 }
 
 /// Reads lines up to an empty one.
 fn read_message(reader: &mut impl io::BufRead) -> io::Result<Incoming> {
-    let mut message = Zeroizing::new(String::new());
+    // Room from the start: a string that grows leaves copies of keys behind.
+    let mut message = Zeroizing::new(String::with_capacity(USUAL_MESSAGE));
     loop {
         let before = message.len();
         let limit = u64::try_from(MAX_LINE + 1).unwrap_or(u64::MAX);
-        let read = reader.by_ref().take(limit).read_line(&mut message)?;
+        let read = match reader.by_ref().take(limit).read_line(&mut message) {
+            Err(err) if err.kind() == io::ErrorKind::InvalidData => return Ok(Incoming::NoText),
+            other => other?,
+        };
         if read == 0 {
             return Ok(Incoming::End);
         }
@@ -221,10 +234,11 @@ mod tests {
                     found.push("too long".to_owned());
                     return found;
                 }
-                Err(_) => {
-                    found.push("error".to_owned());
+                Ok(Incoming::NoText) => {
+                    found.push("no text".to_owned());
                     return found;
                 }
+                Err(err) => panic!("{err}"),
             }
         }
     }
@@ -233,7 +247,7 @@ mod tests {
     fn messages_end_with_an_empty_line() {
         assert_eq!(read(b"get=1\n\n\nset=1\na=b\n\nrest"), ["get=1\n", "set=1\na=b\n"]);
         assert_eq!(read(&[b'x'; 600]), ["too long"]);
-        assert_eq!(read(b"\xff\xff\n\n"), ["error"]);
+        assert_eq!(read(b"\xff\xff\n\n"), ["no text"]);
         let endless = "allowed_ip=10.0.0.0/8\n".repeat(MAX_MESSAGE / 22 + 1);
         assert_eq!(read(endless.as_bytes()), ["too long"]);
     }

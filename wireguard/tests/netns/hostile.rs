@@ -3,8 +3,11 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use boringtun::noise::{Tunn, TunnResult};
+use boringtun::x25519::{self, StaticSecret};
 use fabric_wireguard::{PeerConfig, PublicKey};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -122,13 +125,13 @@ fn every_request_gets_an_error_number_and_the_engine_lives() {
         (&b"hello\n\n"[..], "errno=-71"),
         (&b"set=1\nlisten_port=99999\n\n"[..], "errno=-22"),
         (&[b'x'; 4000][..], "errno=-7"),
+        (&b"set=1\nallowed_ip=\xff\xff\n\n"[..], "errno=-22"),
         (&b"get=1\n\n"[..], "errno=0"),
         (&b"set=1\n\n"[..], "errno=0"),
     ] {
         let answer = converse(&path, request).unwrap();
         assert!(answer.contains(errno), "{answer}");
     }
-    converse(&path, &[0xff; 300]);
     converse(&path, b"set=1\npublic_key=");
     assert!(a.try_ping(b.inner4()), "the tunnel never noticed");
 }
@@ -146,4 +149,50 @@ fn port_in_use_is_refused_and_the_old_one_stays() {
     assert_eq!(answer, format!("errno=-{}\n\n", libc::EADDRINUSE));
     assert_eq!(a.status().listen_port, PORT);
     assert!(a.try_ping(b.inner4()));
+}
+
+#[test]
+fn flood_of_initiations_leaves_tunnels_and_newcomers_alone() {
+    if !can_run() {
+        return;
+    }
+    let mut world = World::new();
+    let (a, b) = connected_pair(&mut world);
+    let newcomer = world.ready_node();
+    // A stranger who knows B's public key: the first authenticator is right, the static key inside unknown.
+    let stranger = StaticSecret::from([9; 32]);
+    let mut tunnel = Tunn::new(stranger, x25519::PublicKey::from(*b.public_key().as_bytes()), None, None, 7, None);
+    let mut buffer = [0; 256];
+    let TunnResult::WriteToNetwork(initiation) = tunnel.format_handshake_initiation(&mut buffer, false) else {
+        panic!("no initiation")
+    };
+    let initiation = initiation.to_vec();
+    let attacker = a.udp(a.outer6(), 0);
+    attacker.connect((b.outer6(), PORT)).unwrap();
+    attacker.set_nonblocking(true).unwrap();
+    let (over, cookies) = (AtomicBool::new(false), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut answer = [0; 200];
+            while !over.load(Ordering::Relaxed) {
+                for _ in 0..10 {
+                    let _ = attacker.send(&initiation);
+                    let cookie = attacker.recv(&mut answer).is_ok_and(|len| len == 64);
+                    cookies.fetch_add(u32::from(cookie), Ordering::Relaxed);
+                }
+                std::thread::park_timeout(Duration::from_millis(2));
+            }
+        });
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            wait_for("the limiter at work", DEADLINE, || cookies.load(Ordering::Relaxed) > 0);
+            wait_for("pings under the flood", DEADLINE, || a.try_ping(b.inner4()));
+            b.apply(&[a.as_peer(), newcomer.as_unknown_peer()]);
+            newcomer.apply(&[b.as_peer()]);
+            let took = newcomer.ping(b.inner4());
+            assert!(took < Duration::from_secs(5), "{took:?}");
+            assert!(a.try_ping(b.inner4()));
+        }));
+        over.store(true, Ordering::Relaxed);
+        outcome.unwrap();
+    });
 }

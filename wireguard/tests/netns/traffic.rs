@@ -1,8 +1,9 @@
 //! Packets through two engines: families, sizes, counters, ownership of prefixes, moving endpoints.
 
+use std::process::Stdio;
 use std::time::Duration;
 
-use fabric_wireguard::{AllowedIp, PeerConfig};
+use fabric_wireguard::{AllowedIp, PeerConfig, PublicKey};
 
 use crate::world::*;
 
@@ -90,6 +91,7 @@ fn peer_cannot_speak_for_a_more_specific_owner() {
         run(&format!("ip -n {} addr add {address} dev {} nodad", wide.ns, wide.interface));
     }
     wide.ping(hub.inner4());
+    let dropped = hub.status().drops["foreign_source"];
 
     for (honest, forged, to) in [
         ("10.1.2.4", "10.1.2.3", hub.inner4()),
@@ -112,6 +114,7 @@ fn peer_cannot_speak_for_a_more_specific_owner() {
         let counted = u64::try_from(inner.next_multiple_of(16) + 32).unwrap();
         assert_eq!(hub.sees(&wide).rx_bytes, before + counted, "forged packets are not counted");
     }
+    assert_eq!(hub.status().drops["foreign_source"], dropped + 3 * 20);
 }
 
 #[test]
@@ -195,4 +198,37 @@ fn persistent_keepalive_speaks_unasked() {
     let before = b.sees(&a).rx_bytes;
     wait_for("three keepalives", Duration::from_secs(6), || b.sees(&a).rx_bytes >= before + 3 * 32);
     assert_eq!((b.sees(&a).rx_bytes - before) % 32, 0);
+}
+
+#[test]
+fn changes_around_a_flow_cost_it_nothing() {
+    if !can_run() {
+        return;
+    }
+    let mut world = World::new();
+    let (a, b) = connected_pair(&mut world);
+    let mut ping = a.command("ping");
+    let to = b.inner4().to_string();
+    let flow =
+        ping.args(["-n", "-q", "-i", "0.002", "-c", "1000", "-W", "2", &to]).stdout(Stdio::piped()).spawn().unwrap();
+
+    let stranger = |n: u8| PeerConfig {
+        allowed_ips: [AllowedIp::new([10, 9, n, 0].into(), 24).unwrap()].into(),
+        ..PeerConfig::new(PublicKey::new([n.max(2); 32]))
+    };
+    let mut keeper = a.controller();
+    let mut changes = 0;
+    for round in 0..40u8 {
+        let mut own = b.as_peer();
+        own.persistent_keepalive = u16::from(round % 3) * 20;
+        // A wider prefix comes and goes on the flow's own peer, and others come and go beside it.
+        if round % 2 == 0 {
+            own.allowed_ips.insert("10.9.0.0/24".parse().unwrap());
+        }
+        let applied = keeper.apply(&[own, stranger(round + 2), stranger(round + 3)]).unwrap();
+        changes += applied.added + applied.changed + applied.removed;
+    }
+    assert!(changes >= 100, "{changes}");
+    let output = String::from_utf8(flow.wait_with_output().unwrap().stdout).unwrap();
+    assert!(output.contains(" 0% packet loss"), "{output}");
 }

@@ -185,6 +185,16 @@ impl Node {
         self.engine = Some(self.command(engine_binary().to_str().unwrap()).args(args).spawn().unwrap());
     }
 
+    /// Starts the engine with its log going to a file.
+    pub(crate) fn spawn_logging(&mut self, filter: &str) -> PathBuf {
+        let log = self.state.with_extension("log");
+        let args = [self.interface.as_str(), SOCKET_DIR, self.state.to_str().unwrap()];
+        let mut command = self.command(engine_binary().to_str().unwrap());
+        let child = command.args(args).env("ENGINE_LOG", filter).stderr(File::create(&log).unwrap()).spawn().unwrap();
+        self.engine = Some(child);
+        log
+    }
+
     /// Starts wireguard-go instead, which makes its own device.
     pub(crate) fn start_wireguard_go(&mut self) {
         let child = self

@@ -41,6 +41,8 @@ pub fn probe() -> io::Result<Probe> {
     }
 }
 
+/// How often a dump is begun anew because the peers changed in between.
+const DUMP_ATTEMPTS: u32 = 5;
 const LINK_KIND: &str = "wireguard";
 
 /// Makes the device `name` with an MTU; it is left down.
@@ -142,10 +144,16 @@ impl WgDevice for KernelDevice {
     }
 
     fn read(&mut self) -> Result<DeviceStatus, DeviceError> {
-        let mut reader = message::StatusReader::default();
-        let request = message::get_device(self.family, &self.interface);
-        self.socket.request(request, |answer| reader.take(answer)).map_err(|source| self.fail(source))?;
-        Ok(reader.finish())
+        let mut attempts = 0..DUMP_ATTEMPTS;
+        loop {
+            let mut reader = message::StatusReader::default();
+            let request = message::get_device(self.family, &self.interface);
+            match self.socket.request(request, |answer| reader.take(answer)) {
+                Ok(()) => return Ok(reader.finish()),
+                Err(err) if err.kind() == io::ErrorKind::Interrupted && attempts.next().is_some() => {}
+                Err(source) => return Err(self.fail(source)),
+            }
+        }
     }
 
     fn set(&mut self, settings: &DeviceSettings) -> Result<(), DeviceError> {

@@ -130,6 +130,7 @@ impl Control {
             listen_port: port,
             fwmark: self.model.fwmark,
             peers: peers.collect(),
+            drops: self.core.drops.snapshot(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What the engine's threads share.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,6 +33,22 @@ pub(super) struct Drops {
     pub(super) foreign_source: AtomicU64,
     /// The device did not take the packet.
     pub(super) device: AtomicU64,
+}
+
+impl Drops {
+    /// The counters by name, as the configuration socket gives them.
+    pub(super) fn snapshot(&self) -> BTreeMap<String, u64> {
+        let named = [
+            ("no_route", &self.no_route),
+            ("no_endpoint", &self.no_endpoint),
+            ("send_failed", &self.send_failed),
+            ("malformed", &self.malformed),
+            ("refused", &self.refused),
+            ("foreign_source", &self.foreign_source),
+            ("device", &self.device),
+        ];
+        named.map(|(name, counter)| (name.to_owned(), counter.load(Ordering::Relaxed))).into()
+    }
 }
 
 /// Adds one.

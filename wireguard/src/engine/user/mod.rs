@@ -1,7 +1,7 @@
 //! The user-space engine: a process of its own on a persistent TUN device.
 //!
-//! Threads: one reads the TUN device, one reads the UDP sockets, one keeps time, one accepts configuration clients (each
-//! client then has its own). They share a table of peers and routes that is replaced as a whole when the configuration
+//! Threads: one reads the TUN device, one reads the UDP sockets, one keeps time, one writes the state file, one accepts
+//! configuration clients (each client then has its own). They share a table of peers and routes that is replaced as a whole when the configuration
 //! changes ([`table`]), and lock one peer at a time. A thread that ends takes the whole engine down: the supervisor starts
 //! it anew, and the state file brings everything back.
 
@@ -124,20 +124,14 @@ fn await_device(config: &Config, stop: &Wake) -> Result<Option<TunQueue>, RunErr
 type Body = Box<dyn FnOnce() -> io::Result<()> + Send>;
 
 fn run_threads(core: &Arc<Core>, control: &Arc<Mutex<Control>>, listener: Listener) -> Result<(), RunError> {
-    let (tun_core, udp_core, timer_core, accept_core) =
-        (Arc::clone(core), Arc::clone(core), Arc::clone(core), Arc::clone(core));
-    let (timer_control, accept_control) = (Arc::clone(control), Arc::clone(control));
-    let bodies: [(&'static str, Body); 4] = [
-        ("wg-tun", Box::new(move || reader::read_tun(&tun_core))),
-        ("wg-udp", Box::new(move || reader::read_udp(&udp_core))),
-        (
-            "wg-timer",
-            Box::new(move || {
-                timer::keep_time(&timer_core, &timer_control);
-                Ok(())
-            }),
-        ),
-        ("wg-uapi", Box::new(move || listener.serve(&accept_core.stop, &accept_control))),
+    let share = || (Arc::clone(core), Arc::clone(control));
+    let ((tun, _), (udp, _), (clock, _), writer, server) = (share(), share(), share(), share(), share());
+    let bodies: [(&'static str, Body); 5] = [
+        ("wg-tun", Box::new(move || reader::read_tun(&tun))),
+        ("wg-udp", Box::new(move || reader::read_udp(&udp))),
+        ("wg-timer", quiet(move || timer::keep_time(&clock))),
+        ("wg-state", quiet(move || timer::keep_state(&writer.0, &writer.1))),
+        ("wg-uapi", Box::new(move || listener.serve(&server.0.stop, &server.1))),
     ];
     let mut threads = Vec::new();
     for (name, body) in bodies {
@@ -164,6 +158,14 @@ fn run_threads(core: &Arc<Core>, control: &Arc<Mutex<Control>>, listener: Listen
         outcome = outcome.and(result);
     }
     outcome
+}
+
+/// The body of a thread that cannot fail.
+fn quiet(body: impl FnOnce() + Send + 'static) -> Body {
+    Box::new(move || {
+        body();
+        Ok(())
+    })
 }
 
 /// Raises the flag when dropped.

@@ -1,4 +1,5 @@
-//! The thread that keeps time: handshakes, keepalives, the limiter's seconds, the device's MTU, the state file.
+//! The threads that keep time: one for handshakes, keepalives, the limiter's seconds and the device's MTU, one for the
+//! state file, so that a slow disk holds up no handshake.
 
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
@@ -16,7 +17,7 @@ use crate::proto::tunnel::{OUTPUT_LEN, TICK};
 const SLOW_TICK: Duration = Duration::from_secs(1);
 
 /// Calls every tunnel each [`TICK`] until the engine stops.
-pub(super) fn keep_time(core: &Core, control: &Mutex<Control>) {
+pub(super) fn keep_time(core: &Core) {
     let mut out = vec![0; OUTPUT_LEN];
     let mut slow_due = Instant::now();
     while !core.stop.wait(TICK) {
@@ -31,8 +32,14 @@ pub(super) fn keep_time(core: &Core, control: &Mutex<Control>) {
             if let Ok(mtu) = tun::mtu(&core.interface) {
                 core.mtu.store(mtu, Ordering::Relaxed);
             }
-            control::lock(control).save_if_changed();
         }
+    }
+}
+
+/// Writes the state file when peers have moved, until the engine stops.
+pub(super) fn keep_state(core: &Core, control: &Mutex<Control>) {
+    while !core.stop.wait(SLOW_TICK) {
+        control::lock(control).save_if_changed();
     }
 }
 
