@@ -1,4 +1,5 @@
 //! Documents as people write them, and what is said when they are wrong.
 
 mod accepted;
+mod damaged;
 mod refused;

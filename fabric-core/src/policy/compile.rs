@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 use super::cidr::CidrTable;
 use super::model::{Direction, Peer, PeerRule, Peers, Policy, Rule, RuleRef, Section};
-use super::ports::PortBlock;
+use super::ports::{PortBlock, PortMatch};
 use super::resolve::RESERVED;
 use super::set::{IdentityTable, PolicySet};
 use crate::ids::Identity;
@@ -258,7 +258,7 @@ impl Selected<'_> {
                 let section = Section::of(direction, action == Action::Deny);
                 let reference =
                     || RuleRef { policy: std::sync::Arc::clone(&policy.key), spec: rule.spec, section, index };
-                for block in peer_rule.ports.iter().flat_map(|ports| ports.blocks()) {
+                for block in peer_rule.ports.iter().flat_map(PortMatch::blocks) {
                     with(block, &reference);
                 }
             }

@@ -89,7 +89,7 @@ impl PortBlock {
         if self.protocol == 0 { 0 } else { 8 + self.prefix }
     }
 
-    const fn holds_port(&self, port: u16) -> bool {
+    const fn holds_port(self, port: u16) -> bool {
         let mask = if self.prefix == 0 { 0 } else { u16::MAX << (16 - self.prefix) };
         port & mask == self.port & mask
     }

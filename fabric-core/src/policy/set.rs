@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::model::{Direction, Peer, Peers, Policy, Rule};
+use super::model::{CidrBlock, Direction, Peer, Peers, Policy, Rule};
 use crate::ids::Identity;
 use crate::labels::LabelSet;
 use crate::manifest::ObjectKey;
@@ -50,19 +50,30 @@ impl PolicySet {
 
     /// Every prefix that a rule names, exceptions included: those that need an identity of their own on each node.
     pub fn cidr_prefixes(&self) -> BTreeSet<Prefix> {
-        let rules = self.policies.values().flat_map(|policy| &policy.rules);
-        let directions = rules.flat_map(|rule| Direction::BOTH.map(|direction| rule.direction(direction)));
+        let blocks = self.policies.values().flat_map(Policy::cidr_blocks);
+        blocks.flat_map(|block| std::iter::once(block.cidr).chain(block.except.iter().copied())).collect()
+    }
+}
+
+impl Policy {
+    /// Every block of addresses that a rule names.
+    fn cidr_blocks(&self) -> impl Iterator<Item = &CidrBlock> {
+        let directions = self.rules.iter().flat_map(|rule| Direction::BOTH.map(|direction| rule.direction(direction)));
         let peer_rules = directions.flat_map(|direction| direction.allow.iter().chain(&direction.deny));
         let peers = peer_rules.flat_map(|rule| match &rule.peers {
             Peers::All => &[][..],
             Peers::AnyOf(peers) => peers.as_slice(),
         });
-        peers
-            .flat_map(|peer| match peer {
-                Peer::Cidr(block) => std::iter::once(block.cidr).chain(block.except.iter().copied()).collect(),
-                Peer::Endpoints(_) | Peer::Reserved(_) | Peer::World => Vec::new(),
-            })
-            .collect()
+        peers.filter_map(|peer| match peer {
+            Peer::Cidr(block) => Some(block),
+            Peer::Endpoints(_) | Peer::Reserved(_) | Peer::World => None,
+        })
+    }
+
+    /// Blocks that lie inside the mesh's own prefixes and so match nothing: worth a warning when the policy is applied.
+    pub fn cidrs_without_effect(&self, owned: &[Prefix]) -> BTreeSet<Prefix> {
+        let blocks = self.cidr_blocks().map(|block| block.cidr);
+        blocks.filter(|cidr| owned.iter().any(|own| own.covers(cidr))).collect()
     }
 }
 

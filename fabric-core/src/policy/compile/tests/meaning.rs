@@ -321,3 +321,12 @@ fn order_of_arrival_does_not_matter() {
     };
     assert_eq!(compile(&format!("{a}{b}")), compile(&format!("{b}{a}")));
 }
+
+#[test]
+fn blocks_inside_the_mesh_are_found() {
+    let rule = "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.64.3.0/24}}, {ipBlock: {cidr: 10.0.0.0/8}}]}]}";
+    let mesh = Mesh::new(&network_policy("demo", rule));
+    let owned = ["10.64.0.0/16".parse().unwrap(), "fd00::/48".parse().unwrap()];
+    let found: Vec<_> = mesh.policies.iter().flat_map(|policy| policy.cidrs_without_effect(&owned)).collect();
+    assert_eq!(found, ["10.64.3.0/24".parse().unwrap()]);
+}

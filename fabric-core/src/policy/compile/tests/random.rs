@@ -221,7 +221,7 @@ proptest! {
     fn what_is_not_known_passes_only_rules_for_everybody(documents in documents()) {
         let mesh = Mesh::new(&documents);
         let compiled = mesh.compiler().compile(mesh.identity("db"), mesh.labels("db"));
-        let stranger = Identity::new(250_u32 << 16 | 999).unwrap();
+        let stranger = Identity::of_cluster(crate::ids::ClusterId::MAX, 999);
         for direction in Direction::BOTH {
             let packet = Packet { direction, other: Other::Unknown, protocol: 6, port: 80 };
             let judgement = evaluate(mesh.policies.iter(), mesh.labels("db"), packet);
