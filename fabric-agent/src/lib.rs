@@ -8,8 +8,10 @@
 mod api_client;
 pub mod cni;
 mod endpoint;
+mod health;
 mod ipam;
 mod plan;
+mod reconcilers;
 mod state_file;
 mod sys;
 mod tables;

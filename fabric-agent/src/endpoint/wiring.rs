@@ -149,28 +149,28 @@ impl Wiring {
             .collect()
     }
 
-    /// Routes on the node.
-    pub(crate) fn routes_outside(&self, device: IfIndex) -> Vec<Route> {
-        let source = |ipv4| self.host_sources.iter().copied().find(|source| source.is_ipv4() == ipv4);
-        let route = |address: &IpAddr| Route {
-            source: source(address.is_ipv4()),
-            mtu: Some(self.mtu),
-            ..Route::device(Prefix::host(*address), device)
-        };
-        self.addresses.iter().map(route).collect()
-    }
-
     /// Lets packets through: the node's side comes up, its routes and neighbour entries are set.
     pub(crate) async fn open(&self, host: &Netlink, device: IfIndex) -> Result<(), WiringError> {
         host.set_up(device).await?;
         for address in &self.addresses {
             host.add_neighbour(device, *address, self.mac).await?;
         }
-        for route in self.routes_outside(device) {
+        for route in routes_outside(&self.addresses, device, self.mtu, &self.host_sources) {
             host.replace_route(&route).await?;
         }
         Ok(())
     }
+}
+
+/// Routes on the node to a workload's addresses; `sources` are what the node's processes talk to it from.
+pub(crate) fn routes_outside(addresses: &[IpAddr], device: IfIndex, mtu: u32, sources: &[IpAddr]) -> Vec<Route> {
+    let source = |ipv4| sources.iter().copied().find(|source| source.is_ipv4() == ipv4);
+    let route = |address: &IpAddr| Route {
+        source: source(address.is_ipv4()),
+        mtu: Some(mtu),
+        ..Route::device(Prefix::host(*address), device)
+    };
+    addresses.iter().map(route).collect()
 }
 
 #[cfg(test)]

@@ -105,6 +105,7 @@ pub(crate) fn endpoint(id: &str, address: &str, identity: u32) -> EndpointRow {
         identity: Some(Identity::new(identity).unwrap()),
         identity_labels: LabelSet::empty(),
         mtu: 1390,
+        open: true,
         problem: String::new(),
     }
 }

@@ -44,13 +44,19 @@ pub(crate) struct EndpointRow {
     /// All labels of the identity, namespace and cluster included.
     pub(crate) identity_labels: LabelSet,
     pub(crate) mtu: u32,
-    /// Empty = ready.
+    /// Its device is up: packets flow.
+    pub(crate) open: bool,
+    /// Empty = none.
     pub(crate) problem: String,
 }
 
 impl EndpointRow {
     pub(crate) fn is_machine(&self) -> bool {
         self.place == Place::Machine
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.open
     }
 
     /// As the local socket shows it.
