@@ -11,6 +11,8 @@ mod lab;
 #[cfg(test)]
 mod overlay;
 #[cfg(test)]
+mod refusal;
+#[cfg(test)]
 mod services;
 #[cfg(test)]
 mod tables;
