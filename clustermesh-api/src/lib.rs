@@ -1,7 +1,6 @@
 //! The cluster's server.
 #![forbid(unsafe_code)]
 
-pub mod backoff;
 pub mod mesh_endpoint;
 pub mod pki;
 pub mod store;

@@ -1,11 +1,24 @@
 //! The one port that a cluster opens to others: etcd's v3 read API, TLS both ways.
 //!
 //! Our own server, fed from the [`View`]; etcd itself faces nobody. Read only by construction: there is no code here that
-//! writes. What exists for a client follows from its certificate; a link that goes ends its watches.
-//! Answers are those that etcd would give, headers included.
+//! writes. What exists for a client follows from its certificate; a link that goes ends its watches. Answers are those
+//! that etcd would give, headers included.
+//!
+//! While etcd is away, reads and watches go on from memory; `Status` and `/health` say so.
+//!
+//! Where to begin reading: `scope` (who sees what), `range` and `watch` (what etcd would answer), `connection` (the port).
+
+mod access;
+mod connection;
+mod errors;
+mod range;
+mod scope;
+mod service;
+mod watch;
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use fabric_core::names::ClusterName;
 use tokio::net::TcpListener;
@@ -25,6 +38,27 @@ pub struct MeshEndpointParams {
     pub certificate: ServerCertificate,
     /// Whose clients may come, live.
     pub trusted: TrustedAuthorities,
+    /// Bounds.
+    pub limits: MeshEndpointLimits,
+}
+
+/// What one client, and all together, may take.
+#[derive(Debug, Clone, Copy)]
+pub struct MeshEndpointLimits {
+    /// Connections in all.
+    pub connections: usize,
+    /// Calls at once per connection.
+    pub streams: u32,
+    /// Watches per stream.
+    pub watches: usize,
+    /// How often a watch that asked for it hears of progress while nothing happens; etcd's is ten minutes.
+    pub progress_notify: Duration,
+}
+
+impl Default for MeshEndpointLimits {
+    fn default() -> Self {
+        Self { connections: 1024, streams: 256, watches: 1024, progress_notify: Duration::from_secs(600) }
+    }
 }
 
 /// The server.
@@ -52,8 +86,13 @@ impl MeshEndpoint {
     }
 
     /// Serves until cancelled; then ends every stream.
-    pub async fn serve(self, cancel: CancellationToken) {
-        let _ = &self.params;
-        cancel.cancelled().await;
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub async fn serve(self, cancel: CancellationToken) -> Result<(), rustls::Error> {
+        connection::serve(self.listener, self.params, cancel).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -324,6 +324,12 @@ impl Store {
         }
     }
 
+    /// For tests that ask etcd what this client does not.
+    #[cfg(test)]
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     pub(super) fn deadline(&self) -> Duration {
         self.deadline
     }

@@ -24,8 +24,8 @@ use self::files::{Files, file_error};
 use self::process::{Process, Start, find};
 use super::client::Store;
 use super::kv::KeyRange;
-use crate::backoff::Backoff;
 use crate::tls::Connector;
+use fabric_core::backoff::Backoff;
 
 /// Settings of the child.
 #[derive(Debug, Clone)]
@@ -226,7 +226,7 @@ impl EtcdChild {
     /// Tries until it runs.
     async fn restart(&mut self, backoff: &mut Backoff) -> Process {
         loop {
-            tokio::time::sleep(backoff.next_delay()).await;
+            tokio::time::sleep(backoff.next(rand::random())).await;
             match self.launcher.launch().await {
                 Ok((process, address)) => {
                     tracing::info!(pid = process.pid(), "etcd runs again");

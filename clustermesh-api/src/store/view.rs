@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::keyspace::{Keyspace, Limits, Next};
-use super::client::Store;
+use super::client::{Store, StoreStatus};
 use super::kv::{Event, Header, KeyRange, KeyValue};
 
 /// How much history is kept.
@@ -81,6 +81,8 @@ pub struct ViewStatus {
     pub header: Header,
     /// Oldest revision that can be read.
     pub oldest_revision: i64,
+    /// What etcd said of itself when it was last connected to.
+    pub store: Option<StoreStatus>,
 }
 
 /// Keys as they were at one revision.
@@ -130,6 +132,7 @@ impl View {
             generation: 0,
             header: Header::default(),
             oldest_revision: 0,
+            store: None,
         };
         let shared = Shared { config, keyspace: RwLock::new(keyspace), status: watch::channel(status).0 };
         Self { shared: Arc::new(shared) }

@@ -6,11 +6,11 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::View;
 use super::keyspace::Gap;
-use crate::backoff::Backoff;
 use crate::store::client::{Listing, Store};
 use crate::store::error::StoreError;
 use crate::store::kv::{Event, KeyRange};
 use crate::store::watch::{StoreWatch, WatchBatch};
+use fabric_core::backoff::Backoff;
 
 /// Between two tries to reach etcd.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
@@ -56,7 +56,7 @@ pub(super) async fn follow(view: &View, store: &Store) {
             Begin::List => tracing::warn!(error = %lost, "store's history is lost; listing it again"),
             Begin::NewGeneration => tracing::error!(error = %lost, "store's revisions begin anew; listing it again"),
         }
-        tokio::time::sleep(backoff.next_delay()).await;
+        tokio::time::sleep(backoff.next(rand::random())).await;
     }
 }
 
@@ -79,6 +79,7 @@ async fn follow_once(
     begin: Begin,
     backoff: &mut Backoff,
 ) -> Result<std::convert::Infallible, Lost> {
+    let store_status = store.status().await?;
     let (mut watch, target) = match begin {
         Begin::List if !view.status().loaded => load_with_history(view, store).await?,
         Begin::List => load(view, store, Generation::Same).await?,
@@ -89,6 +90,7 @@ async fn follow_once(
         }
     };
     backoff.reset();
+    view.write(|keyspace| keyspace.answered_by(store_status.header));
     let mut reached = false;
     let interval = view.shared.config.progress_interval;
     let mut progress = tokio::time::interval_at(Instant::now() + interval, interval);
@@ -100,6 +102,7 @@ async fn follow_once(
             publish(view, |status| {
                 (status.loaded, status.available) = (true, true);
                 status.detail.clear();
+                status.store = Some(store_status.clone());
             });
             tracing::info!(
                 revision = known(view),

@@ -218,6 +218,11 @@ impl Keyspace {
         }
     }
 
+    /// Takes note of the member and term that answer now; the revision is not touched.
+    pub(crate) fn answered_by(&mut self, header: Header) {
+        self.header = Header { revision: self.header.revision, ..header };
+    }
+
     pub(crate) fn header(&self) -> Header {
         self.header
     }
