@@ -1,6 +1,6 @@
 //! Services: what is offered under one address, by whom, and in which order of preference.
 //!
-//! [`ServiceSpec`] is what a person applied. [`backends`] finds the endpoints that serve it here, [`merge`] joins those
+//! [`ServiceSpec`] is what a person applied. [`backends`] finds the endpoints that serve it here, [`mod@merge`] joins those
 //! of other clusters to them, [`affinity`] picks which of them get traffic now, [`cluster_ip`] gives it addresses.
 //! How a service is written to etcd is in [`crate::wire`]; how a packet is translated is the data path's.
 

@@ -1,5 +1,7 @@
 //! Why two clusters cannot be connected. Each reason says what, where, why and the exact command that cures it.
 
+mod recreate;
+
 use std::net::IpAddr;
 
 use super::{ClusterSpec, Encryption, Routing};
@@ -89,8 +91,8 @@ pub struct Conflict {
     pub reason: Reason,
     /// The emptier side.
     pub emptier: ClusterName,
-    /// An id that neither side has.
-    free_id: ClusterId,
+    /// The command that re-creates the emptier side so that nothing stands against it; the same for all reasons.
+    recreate: String,
 }
 
 /// Everything that stands against connecting the two; empty = nothing does. The worst comes first.
@@ -101,24 +103,19 @@ pub fn check(first: &Side, second: &Side) -> Vec<Conflict> {
         mode_reasons(&first.spec, &second.spec),
         node_reasons(first, second),
     ];
-    let emptier = if first.endpoints < second.endpoints { &first.spec.name } else { &second.spec.name };
-    let free_id = free_id(first.spec.id, second.spec.id);
+    let reasons: Vec<Reason> = reasons.into_iter().flatten().collect();
+    let (emptier, fuller) = if first.endpoints < second.endpoints { (first, second) } else { (second, first) };
+    let recreate = recreate::command(&emptier.spec, fuller, &reasons);
     reasons
         .into_iter()
-        .flatten()
         .map(|reason| Conflict {
             first: first.spec.name.clone(),
             second: second.spec.name.clone(),
             reason,
-            emptier: emptier.clone(),
-            free_id,
+            emptier: emptier.spec.name.clone(),
+            recreate: recreate.clone(),
         })
         .collect()
-}
-
-fn free_id(first: ClusterId, second: ClusterId) -> ClusterId {
-    let taken = [first, second];
-    (1u16..=3).filter_map(|number| ClusterId::new(number).ok()).find(|id| !taken.contains(id)).unwrap_or(ClusterId::MIN)
 }
 
 fn identity_reasons(first: &ClusterSpec, second: &ClusterSpec) -> Vec<Reason> {
@@ -221,25 +218,16 @@ impl Conflict {
 
     /// The command or step that cures it.
     pub fn fix(&self) -> String {
-        let name = &self.emptier;
-        let recreate = |flags: String| format!("fabric up --cluster {name} {flags} --recreate");
-        let kept = |first: &'static str, second: &'static str| if *name == self.first { second } else { first };
         match &self.reason {
-            Reason::SameName => "fabric up --cluster OTHER-NAME --recreate (on the emptier cluster)".to_owned(),
-            Reason::SameId(_) => recreate(format!("--id {}", self.free_id)),
-            Reason::Prefixes { .. } => recreate("--prefix OTHER-PREFIX".to_owned()),
-            Reason::ServiceRange { of, .. } => {
-                format!("fabric up --cluster {of} --service-prefix OTHER-PREFIX --recreate")
-            }
-            Reason::Routing { first, second } => {
-                recreate(format!("--routing {}", kept(first.as_str(), second.as_str())))
-            }
-            Reason::Encryption { first, second } => {
-                recreate(format!("--encryption {}", kept(first.as_str(), second.as_str())))
-            }
             Reason::NodeInsidePrefix { node, .. } | Reason::SameNodeAddress { second: node, .. } => {
                 format!("give node {node} another address")
             }
+            Reason::SameName
+            | Reason::SameId(_)
+            | Reason::Prefixes { .. }
+            | Reason::ServiceRange { .. }
+            | Reason::Routing { .. }
+            | Reason::Encryption { .. } => self.recreate.clone(),
         }
     }
 
@@ -293,24 +281,49 @@ mod tests {
             error_code::ENCRYPTION_MISMATCH,
         ];
         assert_eq!(codes(&eu, &us), expected);
-        let shown: Vec<String> =
-            check(&eu, &us).iter().map(|one| format!("{} -> {}", one.problem(), one.fix())).collect();
+        let shown: Vec<String> = check(&eu, &us).iter().map(|one| one.problem().to_string()).collect();
         assert_eq!(
             shown,
             [
-                "FAB-2101 eu and us both have cluster id 1 -> fabric up --cluster us --id 2 --recreate",
-                "FAB-2103 10.1.0.0/16 of eu and 10.1.128.0/17 of us overlap -> fabric up --cluster us --prefix OTHER-PREFIX --recreate",
-                "FAB-2104 eu uses vxlan routing, us uses native -> fabric up --cluster us --routing vxlan --recreate",
-                "FAB-2105 eu has encryption wireguard, us has none -> fabric up --cluster us --encryption wireguard --recreate",
+                "FAB-2101 eu and us both have cluster id 1",
+                "FAB-2103 10.1.0.0/16 of eu and 10.1.128.0/17 of us overlap",
+                "FAB-2104 eu uses vxlan routing, us uses native",
+                "FAB-2105 eu has encryption wireguard, us has none",
             ]
         );
+    }
+
+    #[test]
+    fn one_command_cures_everything() {
+        let mut eu = side("eu", 1, &["10.64.0.0/16", "fd00:1::/48"]);
+        let mut us = side("us", 1, &["10.64.128.0/17", "fd00:2::/48"]);
+        us.spec.routing = Routing::Native;
+        us.spec.encryption = Encryption::None;
+        for conflict in check(&eu, &us) {
+            assert_eq!(
+                conflict.fix(),
+                "fabric up --cluster us --id 2 --prefix 10.65.0.0/16 --prefix fd00:2::/48 --recreate"
+            );
+        }
+        // What the command makes collides no more.
+        us.spec = ClusterSpec {
+            id: ClusterId::new(2u16).unwrap(),
+            prefixes: vec!["10.65.0.0/16".parse().unwrap(), "fd00:2::/48".parse().unwrap()],
+            ..ClusterSpec::from_name(us.spec.name)
+        };
+        assert_eq!(check(&eu, &us), []);
+        // The fuller side's modes are taken over.
+        (us.endpoints, us.spec.routing, us.spec.encryption) = (9, Routing::Geneve, Encryption::None);
+        eu.spec = ClusterSpec::from_name(eu.spec.name);
+        let fix = check(&eu, &us)[0].fix();
+        assert_eq!(fix, "fabric up --cluster eu --routing geneve --no-encryption --recreate");
     }
 
     #[test]
     fn the_emptier_side_is_the_one_to_recreate() {
         let (mut eu, mut us) = (side("eu", 1, &["10.1.0.0/16"]), side("us", 1, &["10.2.0.0/16"]));
         us.endpoints = 7;
-        assert_eq!(check(&eu, &us)[0].fix(), "fabric up --cluster eu --id 2 --recreate");
+        assert_eq!(check(&eu, &us)[0].fix(), "fabric up --cluster eu --id 2 --prefix 10.1.0.0/16 --recreate");
         eu.endpoints = 8;
         assert_eq!(check(&eu, &us)[0].emptier, "us");
     }

@@ -66,7 +66,7 @@ catalogue! {
     2105 ENCRYPTION_MISMATCH {
         "one cluster encrypts and the other does not",
         "a cluster that encrypts drops clear packets, so nothing would arrive.",
-        "re-create the emptier cluster with the other's: `fabric up --cluster NAME --encryption E --recreate`." }
+        "re-create the emptier cluster like the other: `fabric up --cluster NAME --recreate`, with or without --no-encryption." }
     2106 NODE_INSIDE_PREFIX {
         "a node's own address lies inside a workload prefix",
         "control traffic and tunnels use node addresses and must never depend on the mesh that they carry.",
@@ -106,7 +106,7 @@ catalogue! {
         "ask the other side for a new one: `fabric invite --peer NAME`." }
     2203 INVITE_USED {
         "the invite was used before, or withdrawn",
-        "an invite works once. Nothing was changed. If you did not use it, somebody else did: look at `fabric link list` there.",
+        "an invite works once. Nothing was changed. If you did not use it, somebody else did: look at `fabric status` there.",
         "ask the other side for a new one: `fabric invite --peer NAME`." }
     2204 INVITE_OTHER_PEER {
         "the invite is for another cluster",
@@ -128,7 +128,7 @@ catalogue! {
     2304 ACCESS_NOT_GRANTED {
         "the other side knows us but has no link for us",
         "its authority check passed, but no link object there allows reading.",
-        "connect again: `fabric connect A B`; on the other side look at `fabric link list`." }
+        "connect again: `fabric connect A B`; on the other side look at `fabric status`." }
 
     3101 TOKEN_MALFORMED {
         "the token cannot be read",
@@ -158,7 +158,7 @@ catalogue! {
     4101 KERNEL_FEATURE_MISSING {
         "the kernel lacks a feature that is needed",
         "the message names it. Nothing was changed.",
-        "use a kernel of 6.6 or later with BPF, TCX and cgroup v2; `fabric doctor` lists what is there." }
+        "use a kernel of 6.6 or later with BPF, TCX and cgroup v2." }
     4102 PORT_TAKEN {
         "a port is in use",
         "another process listens on a port that is needed. Nothing was changed.",
