@@ -37,8 +37,10 @@ impl fmt::Display for IfIndex {
 /// What a device is to the data path; decides which programs hang on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
-    /// The host side of an endpoint's pair, and the program side of the node's own pair.
+    /// The host side of an endpoint's pair.
     Endpoint,
+    /// The program side of the node's own pair (`fabric0p`): what comes to it was judged before.
+    Host,
     /// A device of the underlay.
     Network,
     /// The WireGuard device.
@@ -50,6 +52,7 @@ impl Role {
     pub fn hooks(self) -> &'static [Hook] {
         match self {
             Self::Endpoint => &[Hook::FromEndpoint, Hook::ToEndpoint],
+            Self::Host => &[Hook::FromEndpoint],
             Self::Network => &[Hook::FromNetwork, Hook::ToNetwork],
             Self::WireGuard => &[Hook::FromWireGuard],
         }
