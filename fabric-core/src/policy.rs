@@ -1,8 +1,8 @@
 //! Policy: who may talk to whom, by identity.
 //!
-//! [`model`] is the one form that all three kinds of policy are brought to ([`resolve`] does it), [`compile`] turns the
+//! [`model`] is the one form that all three kinds of policy are brought to ([`mod@resolve`] does it), [`compile`] turns the
 //! policies that select an endpoint's identity into policy map entries, [`cidr`] gives prefixes outside the mesh the
-//! node-local identities that those entries name. [`reference`] says the same slowly and obviously; tests hold the two
+//! node-local identities that those entries name. [`mod@reference`] says the same slowly and obviously; tests hold the two
 //! together.
 //!
 //! Rules that hold throughout:

@@ -182,7 +182,7 @@ impl CidrBlock {
     }
 
     /// Whether all of a prefix is meant. Decides for each address inside only if the prefix is the longest of the table
-    /// that holds the address; see [`super::cidr`].
+    /// that holds the address; see [`mod@super::cidr`].
     pub fn covers(&self, prefix: &Prefix) -> bool {
         self.cidr.covers(prefix) && !self.except.iter().any(|hole| hole.covers(prefix))
     }
