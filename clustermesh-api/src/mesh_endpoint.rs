@@ -57,7 +57,7 @@ pub struct MeshEndpointLimits {
 
 impl Default for MeshEndpointLimits {
     fn default() -> Self {
-        Self { connections: 1024, streams: 256, watches: 1024, progress_notify: Duration::from_secs(600) }
+        Self { connections: 1024, streams: 256, watches: 1024, progress_notify: Duration::from_mins(10) }
     }
 }
 

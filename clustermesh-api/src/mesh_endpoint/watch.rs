@@ -79,7 +79,7 @@ impl Session {
     /// When the stream must end.
     pub(super) fn handle_request(&mut self, request: WatchRequest, keyspace: &Keyspace) -> Result<(), Status> {
         match request.request_union {
-            Some(RequestUnion::CreateRequest(create)) => self.create(create, keyspace),
+            Some(RequestUnion::CreateRequest(create)) => self.create(&create, keyspace),
             Some(RequestUnion::CancelRequest(cancel)) => {
                 // One that does not exist is not answered.
                 if self.watches.remove(&cancel.watch_id).is_some() {
@@ -122,7 +122,7 @@ impl Session {
         Ok(self.ready.pop_front())
     }
 
-    fn create(&mut self, create: WatchCreateRequest, keyspace: &Keyspace) -> Result<(), Status> {
+    fn create(&mut self, create: &WatchCreateRequest, keyspace: &Keyspace) -> Result<(), Status> {
         if self.watches.len() >= self.most_watches {
             return Err(too_many_requests());
         }
@@ -151,7 +151,7 @@ impl Session {
             }
             free => free,
         };
-        self.watches.insert(id, Watch::new(&create, range, keyspace));
+        self.watches.insert(id, Watch::new(create, range, keyspace));
         self.ready.push_back(WatchResponse { created: true, ..answer(keyspace, id) });
         Ok(())
     }

@@ -21,9 +21,9 @@ use super::secret_file::{read_secret, write_secret};
 use super::{PeerName, Pin, Role};
 
 /// Clocks of a mesh differ by a little: a leaf is valid from this much before it was issued.
-const CLOCK_SLACK: Duration = Duration::from_secs(5 * 60);
+const CLOCK_SLACK: Duration = Duration::from_mins(5);
 /// An authority lives ten years; its rotation is an operation of its own.
-const AUTHORITY_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+const AUTHORITY_LIFE: Duration = Duration::from_hours(10 * 365 * 24);
 const CERTIFICATE_FILE: &str = "authority.crt";
 const KEY_FILE: &str = "authority.key";
 /// Before the cluster's name in the authority's common name.
@@ -106,12 +106,12 @@ pub struct Validity {
 impl Validity {
     /// A day: nodes, machines, the API itself.
     pub fn day(now: SystemTime) -> Self {
-        Self { now, lifetime: Duration::from_secs(24 * 3600) }
+        Self { now, lifetime: Duration::from_hours(24) }
     }
 
     /// A year: administrators.
     pub fn year(now: SystemTime) -> Self {
-        Self { now, lifetime: Duration::from_secs(365 * 24 * 3600) }
+        Self { now, lifetime: Duration::from_hours(365 * 24) }
     }
 }
 
@@ -336,6 +336,7 @@ pub enum LeafError {
     Key(#[source] rustls_pki_types::pem::Error),
 }
 
+#[derive(Clone, Copy)]
 enum Direction {
     Before(Duration),
     After(Duration),

@@ -51,7 +51,7 @@ impl EtcdChildConfig {
             binary: PathBuf::from("etcd"),
             directory,
             quota_bytes: 2 << 30,
-            history: Duration::from_secs(600),
+            history: Duration::from_mins(10),
             start_timeout: Duration::from_secs(30),
             lock_timeout: Duration::from_secs(5),
         }
@@ -192,6 +192,11 @@ impl EtcdChild {
         Store::new(&self.connector)
     }
 
+    /// Where it listens now, `ip:port`.
+    pub fn addresses(&self) -> Vec<String> {
+        self.connector.addresses()
+    }
+
     /// How it is, and changes of that.
     pub fn status(&self) -> watch::Receiver<ChildStatus> {
         self.status.subscribe()
@@ -255,7 +260,7 @@ impl EtcdChild {
 const RESTART_FIRST: Duration = Duration::from_millis(50);
 const RESTART_LONGEST: Duration = Duration::from_secs(10);
 /// A run this long was a good one: the next restart is quick again.
-const HEALTHY_AFTER: Duration = Duration::from_secs(60);
+const HEALTHY_AFTER: Duration = Duration::from_mins(1);
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two tries whether it answers.
 const READY_INTERVAL: Duration = Duration::from_millis(20);
@@ -318,10 +323,7 @@ impl Launcher {
             Store::new(&Connector::new(&[address], Arc::clone(&self.tls))).with_deadline(Duration::from_secs(2));
         let (timeout, begin) = (self.config.start_timeout, Instant::now());
         loop {
-            let error = match store.page(&KeyRange::key("fabric/ready"), 1, 0).await {
-                Ok(_) => return Ok(()),
-                Err(error) => error,
-            };
+            let Err(error) = store.page(&KeyRange::key("fabric/ready"), 1, 0).await else { return Ok(()) };
             if begin.elapsed() > timeout {
                 return Err(EtcdChildError::NotReady { timeout, detail: error.to_string(), log: self.files.log() });
             }

@@ -23,6 +23,7 @@ pub struct KeyValue {
 
 impl KeyValue {
     /// The same in memory of its own: what comes off the wire shares one large buffer with its neighbours.
+    #[must_use]
     pub fn detached(&self) -> Self {
         let mut buffer = BytesMut::with_capacity(self.key.len() + self.value.len());
         buffer.extend_from_slice(&self.key);

@@ -158,7 +158,7 @@ async fn a_wrong_clock_is_named() {
     let world = world();
     let trusted = TrustedAuthorities::new(&cluster("eu"), world.eu.certificate()).unwrap();
     let trust = ServerTrust::pinned_api(world.eu.pin());
-    let day = Duration::from_secs(24 * 3600);
+    let day = Duration::from_hours(24);
     let later = leaf_at(&world.eu, Role::Api, SystemTime::now() + day);
     let server = serve(&later, &trusted, ClientCertificate::Optional).await;
     let fault = fault_of(talk(server.address, &trust, &ClientIdentity::Anonymous).await);

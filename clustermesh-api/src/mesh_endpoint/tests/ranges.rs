@@ -10,7 +10,7 @@ use super::world::{World, range};
 use crate::store::{KeyRange, Store, Transaction};
 
 /// Go's sort keeps the order of equals only up to this many elements.
-const STABLE: usize = 12;
+const STABLE: i64 = 12;
 
 fn key(rng: &mut StdRng) -> String {
     let names = ["a", "ab", "b", "c/d", "c/", "\u{7f}", "zz"];
@@ -78,7 +78,7 @@ fn request(rng: &mut StdRng, newest: i64) -> RangeRequest {
 /// What must be equal: everything, but the order of keys that sort equal where Go's sort is free.
 fn comparable(request: &RangeRequest, answer: Result<RangeResponse, Status>) -> Result<RangeResponse, String> {
     let mut answer = answer.map_err(|status| format!("{:?} {}", status.code(), status.message()))?;
-    let free = request.sort_target != 0 && answer.count > STABLE as i64;
+    let free = request.sort_target != 0 && answer.count > STABLE;
     if free {
         // By what is sorted by, then by key; with a limit only the sort values are determined.
         for kv in &mut answer.kvs {

@@ -45,7 +45,7 @@ pub(super) fn cluster(name: &str) -> ClusterName {
 }
 
 pub(super) async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), future).await.expect("in 60 s")
+    tokio::time::timeout(Duration::from_mins(1), future).await.expect("in 60 s")
 }
 
 impl World {

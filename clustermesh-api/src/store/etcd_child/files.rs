@@ -90,8 +90,8 @@ impl Files {
     /// They are good for a century, from 1971 on: both ends are this machine, and its clock may be wrong.
     pub(super) fn certificates(&self) -> Result<Arc<ClientConfig>, EtcdChildError> {
         let validity = Validity {
-            now: SystemTime::UNIX_EPOCH + Duration::from_secs(365 * 24 * 3600),
-            lifetime: Duration::from_secs(100 * 365 * 24 * 3600),
+            now: SystemTime::UNIX_EPOCH + Duration::from_hours(365 * 24),
+            lifetime: Duration::from_hours(100 * 365 * 24),
         };
         let cluster = ClusterName::new("etcd").map_err(|_| EtcdChildError::Names)?;
         let authority =

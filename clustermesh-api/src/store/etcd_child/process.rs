@@ -101,16 +101,13 @@ fn run(start: Start, alive: &Mutex<Option<Pid>>, started: oneshot::Sender<io::Re
 
 fn command(start: Start) -> io::Result<Command> {
     let Start { binary, arguments, lock, log } = start;
-    let mut command = match find(Path::new("setpriv")) {
-        Some(setpriv) => {
-            let mut command = Command::new(setpriv);
-            command.args(["--pdeathsig", "KILL", "--"]).arg(&binary);
-            command
-        }
-        None => {
-            tracing::warn!("no setpriv (util-linux): etcd would outlive a killed API");
-            Command::new(&binary)
-        }
+    let mut command = if let Some(setpriv) = find(Path::new("setpriv")) {
+        let mut command = Command::new(setpriv);
+        command.args(["--pdeathsig", "KILL", "--"]).arg(&binary);
+        command
+    } else {
+        tracing::warn!("no setpriv (util-linux): etcd would outlive a killed API");
+        Command::new(&binary)
     };
     // etcd takes settings from its environment as well: it gets none of ours.
     command.args(arguments).env_clear().envs(platform());

@@ -160,7 +160,7 @@ impl Keyspace {
         }
         let mut batch = Vec::with_capacity(events.len());
         for event in events {
-            batch.push(self.apply_one(event)?);
+            batch.push(self.apply_one(&event)?);
         }
         self.log_events += batch.len();
         self.log_bytes += batch.iter().map(Event::size_bytes).sum::<usize>();
@@ -170,7 +170,7 @@ impl Keyspace {
         Ok(())
     }
 
-    fn apply_one(&mut self, event: Event) -> Result<Event, Gap> {
+    fn apply_one(&mut self, event: &Event) -> Result<Event, Gap> {
         let revision = event.kv.mod_revision;
         let gap = |detail| Gap { revision, detail };
         let entry = self.keys.get_mut(&event.kv.key[..]);
