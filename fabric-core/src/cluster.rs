@@ -1,6 +1,6 @@
 //! What a cluster is: name, number, prefixes, how its nodes talk. And what two clusters must not share.
 //!
-//! [`derive`] makes a cluster from its name, [`allot`] hands out ranges and addresses inside it, [`conflict`] says why two
+//! [`mod@derive`] makes a cluster from its name, [`allot`] hands out ranges and addresses inside it, [`conflict`] says why two
 //! clusters cannot be connected.
 
 use std::fmt;
@@ -185,7 +185,7 @@ const SPECIAL: [&str; 8] =
     ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/127", "fe80::/10", "ff00::/8", "::ffff:0:0/96"];
 
 impl ClusterSpec {
-    /// A cluster with everything derived from its name; see [`derive`].
+    /// A cluster with everything derived from its name; see [`mod@derive`].
     pub fn from_name(name: ClusterName) -> Self {
         Self {
             id: derive::id(&name),

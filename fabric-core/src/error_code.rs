@@ -1,6 +1,6 @@
 //! The catalogue of `FAB-nnnn`: stable codes for what can go wrong, with what they mean and what to do.
 //!
-//! Adding one: a line in the table of [`catalogue`]. Codes are never reused. The first digit is the area: 1 command line
+//! Adding one: a line in the table of `catalogue`. Codes are never reused. The first digit is the area: 1 command line
 //! and input, 2 connecting clusters, 3 enrolment, 4 data path and node, 5 store and control plane, 6 policy and objects.
 
 use std::fmt;

@@ -1,7 +1,7 @@
 //! Labels: what an endpoint is called by, and what policy selects on.
 //!
 //! [`Label`] and [`LabelSet`] are here in Cilium's form, [`well_known`] has the keys with a meaning, [`user`] checks what
-//! a user may set, [`selector`] matches sets, [`interner`] shares equal sets.
+//! a user may set, [`LabelSelector`] matches sets, [`LabelInterner`] shares equal sets.
 
 mod interner;
 mod label;
