@@ -232,3 +232,23 @@ fn changes_around_a_flow_cost_it_nothing() {
     let output = String::from_utf8(flow.wait_with_output().unwrap().stdout).unwrap();
     assert!(output.contains(" 0% packet loss"), "{output}");
 }
+
+#[test]
+fn packets_wait_for_the_handshake_and_keep_their_order() {
+    if !can_run() {
+        return;
+    }
+    let mut world = World::new();
+    let (a, mut b) = (world.ready_node(), world.ready_node());
+    b.apply(&[a.as_peer()]);
+    b.kill();
+    a.apply(&[b.as_peer()]);
+    let (sender, receiver) = (a.udp(a.inner4(), 0), b.udp(b.inner4(), 7000));
+    for number in 0..100u8 {
+        sender.send_to(&[number], (b.inner4(), 7000)).unwrap();
+    }
+    b.start();
+    let mut buffer = [0; 8];
+    let arrived: Vec<u8> = (0..100).map(|_| receiver.recv(&mut buffer).map(|_| buffer[0]).unwrap()).collect();
+    assert!(arrived.is_sorted(), "{arrived:?}");
+}

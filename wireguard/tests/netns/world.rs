@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fabric_wireguard::engine::user;
 use fabric_wireguard::{
-    AllowedIp, Controller, DeviceSettings, DeviceStatus, InterfaceName, PeerConfig, PeerStatus, PrivateKey, PublicKey,
-    UapiDevice,
+    AllowedIp, Config, Controller, DeviceSettings, DeviceStatus, InterfaceName, PeerConfig, PeerStatus, PrivateKey,
+    PublicKey, UapiDevice,
 };
 
 /// The port that all engines listen on.
@@ -21,6 +22,9 @@ pub(crate) const PORT: u16 = 51871;
 pub(crate) const SOCKET_DIR: &str = "/var/run/wireguard";
 /// What a healthy machine never needs.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(15);
+
+const ENGINE_INTERFACE: &str = "ENGINE_INTERFACE";
+const ENGINE_STATE: &str = "ENGINE_STATE";
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -181,18 +185,23 @@ impl Node {
     }
 
     pub(crate) fn spawn(&mut self) {
-        let args = [self.interface.as_str(), SOCKET_DIR, self.state.to_str().unwrap()];
-        self.engine = Some(self.command(engine_binary().to_str().unwrap()).args(args).spawn().unwrap());
+        self.engine = Some(self.engine_command().stderr(Stdio::null()).spawn().unwrap());
     }
 
     /// Starts the engine with its log going to a file.
     pub(crate) fn spawn_logging(&mut self, filter: &str) -> PathBuf {
         let log = self.state.with_extension("log");
-        let args = [self.interface.as_str(), SOCKET_DIR, self.state.to_str().unwrap()];
-        let mut command = self.command(engine_binary().to_str().unwrap());
-        let child = command.args(args).env("ENGINE_LOG", filter).stderr(File::create(&log).unwrap()).spawn().unwrap();
-        self.engine = Some(child);
+        let mut command = self.engine_command();
+        self.engine = Some(command.env("ENGINE_LOG", filter).stderr(File::create(&log).unwrap()).spawn().unwrap());
         log
+    }
+
+    fn engine_command(&self) -> Command {
+        let me = std::env::current_exe().unwrap();
+        let mut command = self.command(me.to_str().unwrap());
+        command.args(["world::engine_process", "--exact", "--nocapture"]);
+        command.env(ENGINE_INTERFACE, self.interface.as_str()).env(ENGINE_STATE, &self.state).stdout(Stdio::null());
+        command
     }
 
     /// Starts wireguard-go instead, which makes its own device.
@@ -327,11 +336,22 @@ impl Drop for Node {
     }
 }
 
-fn engine_binary() -> PathBuf {
-    let me = std::env::current_exe().unwrap();
-    let path = me.parent().unwrap().parent().unwrap().join("examples/engine");
-    assert!(path.exists(), "{} is not built", path.display());
-    path
+/// The engine's own process: this executable starts itself with this test alone, so that what is tested is never older
+/// than the test. In an ordinary run it has nothing to do.
+#[test]
+fn engine_process() {
+    let (Some(interface), Some(state)) = (std::env::var_os(ENGINE_INTERFACE), std::env::var_os(ENGINE_STATE)) else {
+        return;
+    };
+    let filter = tracing_subscriber::EnvFilter::from_env("ENGINE_LOG");
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let config = Config {
+        interface: interface.to_str().unwrap().parse().unwrap(),
+        socket_dir: SOCKET_DIR.into(),
+        state_file: state.into(),
+        fwmark: None,
+    };
+    user::run(&config).unwrap();
 }
 
 /// Two nodes that know each other, both by address, with a session.
