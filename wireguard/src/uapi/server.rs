@@ -60,12 +60,16 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
+    /// Fails where a live process answers on the socket.
+    pub(crate) fn refuse_live(dir: &Path, interface: &InterfaceName) -> Result<(), ListenerError> {
+        let path = socket_path(dir, interface);
+        if UnixStream::connect(&path).is_ok() { Err(ListenerError::InUse { path }) } else { Ok(()) }
+    }
+
     /// Makes the socket (0600). One that nobody serves any more is replaced.
     pub(crate) fn bind(dir: &Path, interface: &InterfaceName) -> Result<Self, ListenerError> {
+        Self::refuse_live(dir, interface)?;
         let path = socket_path(dir, interface);
-        if UnixStream::connect(&path).is_ok() {
-            return Err(ListenerError::InUse { path });
-        }
         let bind = || {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
             match fs::remove_file(&path) {

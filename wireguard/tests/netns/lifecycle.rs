@@ -101,6 +101,38 @@ fn engine_waits_for_its_device_and_ends_when_it_goes() {
 }
 
 #[test]
+fn device_that_goes_down_and_up_again_is_no_matter() {
+    if !can_run() {
+        return;
+    }
+    let mut world = World::new();
+    let (a, b) = connected_pair(&mut world);
+    for _ in 0..3 {
+        run(&format!("ip -n {} link set {} down", a.ns, a.interface));
+        assert!(!b.try_ping(a.inner4()));
+        run(&format!("ip -n {} link set {} up", a.ns, a.interface));
+        assert!(a.try_ping(b.inner4()), "the session is still there");
+    }
+}
+
+#[test]
+fn both_engines_killed_find_each_other_again() {
+    if !can_run() {
+        return;
+    }
+    let mut world = World::new();
+    let (mut a, mut b) = connected_pair(&mut world);
+    a.kill();
+    b.kill();
+    let start = Instant::now();
+    a.spawn();
+    b.spawn();
+    a.ping(b.inner4());
+    b.ping(a.inner4());
+    assert!(start.elapsed() < Duration::from_secs(3), "took {:?}", start.elapsed());
+}
+
+#[test]
 fn second_engine_is_refused() {
     if !can_run() {
         return;

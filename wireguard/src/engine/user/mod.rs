@@ -90,8 +90,11 @@ fn run_until(config: &Config, stop: &Arc<Wake>) -> Result<(), RunError> {
     let state = StateFile::open(&config.state_file)?;
     let (mut model, learnt) = state.load()?;
     model.fwmark = config.fwmark.unwrap_or(model.fwmark);
-    let listener = Listener::bind(&config.socket_dir, &config.interface)?;
+    // Asked before the device is touched: a second reader on it would take packets away from a live engine.
+    Listener::refuse_live(&config.socket_dir, &config.interface)?;
     let Some(tun) = await_device(config, stop)? else { return Ok(()) };
+    // Made only now: a client that can connect is answered.
+    let listener = Listener::bind(&config.socket_dir, &config.interface)?;
     let core =
         Arc::new(Core::new(config.interface.clone(), tun, Arc::clone(stop)).map_err(system("set up the engine"))?);
     let control = Control::start(Arc::clone(&core), state, &model, &learnt).map_err(system("open the UDP port"))?;
