@@ -89,6 +89,11 @@ fn settle(ended: Ended, stopping: bool) -> anyhow::Result<()> {
     }
 }
 
+/// Starts work that must come to its end even when nobody waits for it any more; it is bounded by its own deadlines.
+pub(crate) fn detached(work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    tokio::spawn(work.in_current_span())
+}
+
 /// A task that serves one object (a netlink connection, for example) and ends with it.
 #[derive(Debug)]
 pub(crate) struct Background(JoinHandle<()>);

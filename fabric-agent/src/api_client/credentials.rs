@@ -71,6 +71,21 @@ impl Credentials {
         Ok(Self { chain, key, authority, not_before, not_after, dir: dir.to_path_buf() })
     }
 
+    /// The leaf, then what vouches for it.
+    pub(crate) fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
+    /// The leaf's key.
+    pub(crate) fn key(&self) -> PrivateKeyDer<'static> {
+        self.key.clone_key()
+    }
+
+    /// The one authority that counts.
+    pub(crate) fn authority(&self) -> &CertificateDer<'static> {
+        &self.authority
+    }
+
     /// When to ask for the next certificate: two thirds into this one's life.
     pub(crate) fn renew_at(&self) -> SystemTime {
         let life = self.not_after.duration_since(self.not_before).unwrap_or_default();

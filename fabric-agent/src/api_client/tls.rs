@@ -22,6 +22,11 @@ impl ServerName {
     pub(crate) fn api_of(cluster: &ClusterName) -> Self {
         Self(format!("spiffe://{cluster}/api"))
     }
+
+    /// Whether a certificate carries it.
+    pub(crate) fn is_in(&self, certificate: &CertificateDer<'_>) -> bool {
+        carries_name(certificate, self)
+    }
 }
 
 /// Configuration for the next connections: TLS 1.3 with the node's certificate.

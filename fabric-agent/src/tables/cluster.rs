@@ -63,4 +63,29 @@ impl ClusterRow {
             },
         })
     }
+
+    /// As it came.
+    pub(crate) fn to_proto(&self) -> proto::Cluster {
+        let texts = |prefixes: &[Prefix]| prefixes.iter().map(ToString::to_string).collect();
+        let encryption = match self.encryption {
+            Encryption::None => proto::Encryption::None,
+            Encryption::Wireguard => proto::Encryption::Wireguard,
+        };
+        let routing = match self.routing {
+            Routing::Vxlan => proto::Routing::Vxlan,
+            Routing::Geneve => proto::Routing::Geneve,
+            Routing::Native => proto::Routing::Native,
+        };
+        proto::Cluster {
+            name: self.name.to_string(),
+            id: u32::from(self.id.value()),
+            prefixes: texts(&self.prefixes),
+            encryption: encryption.into(),
+            routing: routing.into(),
+            local: self.local,
+            blocked: self.blocked,
+            service_prefixes: texts(&self.service_prefixes),
+            underlay_mtu: self.underlay_mtu.map_or(0, |mtu| u32::from(mtu.value())),
+        }
+    }
 }

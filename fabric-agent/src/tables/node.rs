@@ -50,6 +50,22 @@ impl NodeRow {
         })
     }
 
+    /// As it came, without what only the API keeps.
+    pub(crate) fn to_proto(&self) -> proto::Node {
+        proto::Node {
+            cluster: self.cluster.to_string(),
+            name: self.name.to_string(),
+            addresses: self.addresses.iter().map(ToString::to_string).collect(),
+            ranges: self.ranges.iter().map(ToString::to_string).collect(),
+            overlay_addresses: self.overlay.iter().map(ToString::to_string).collect(),
+            wireguard_public_key: self.wireguard.map(|key| key.as_bytes().to_vec()).unwrap_or_default(),
+            encryption_key: u32::from(self.encryption_key.value()),
+            kind: if self.machine { proto::NodeKind::Machine } else { proto::NodeKind::Node }.into(),
+            cluster_id: u32::from(self.cluster_id.value()),
+            ..proto::Node::default()
+        }
+    }
+
     pub(crate) fn key(&self) -> NodeKey {
         (self.cluster.clone(), self.name.clone())
     }
