@@ -11,6 +11,7 @@ pub mod join;
 pub mod node;
 pub mod observe;
 pub mod process;
+pub mod reference;
 pub mod service;
 pub mod status;
 pub mod token;
@@ -142,6 +143,9 @@ pub enum Command {
     /// The WireGuard engine.
     #[command(hide = true)]
     Wireguard(process::ProcessArgs),
+    /// Print `docs/cli.md`.
+    #[command(hide = true)]
+    Reference,
     /// The CNI plugin.
     #[command(hide = true)]
     Cni,

@@ -26,6 +26,7 @@ pub fn run(cli: &Cli) -> ExitCode {
         Command::Cni => return fabric_agent::cni::main(),
         Command::Explain(args) => commands::explain::run(&cli.global, args),
         Command::Completion(args) => commands::completion::run(args),
+        Command::Reference => commands::reference::run(),
         Command::Wireguard(args) => match commands::process::wireguard(&cli.global, args) {
             Ok(code) => return code,
             Err(failure) => Err(failure),
@@ -65,6 +66,8 @@ async fn run_async(cli: &Cli) -> Outcome {
         Command::Agent(args) => commands::process::agent(global, args).await,
         Command::Api(args) => commands::process::api(global, args).await,
         // Done before there was a runtime.
-        Command::Cni | Command::Explain(_) | Command::Completion(_) | Command::Wireguard(_) => Ok(()),
+        Command::Cni | Command::Explain(_) | Command::Completion(_) | Command::Reference | Command::Wireguard(_) => {
+            Ok(())
+        }
     }
 }

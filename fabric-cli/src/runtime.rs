@@ -47,7 +47,8 @@ pub fn start_logging(verbose: u8) {
         1 => "debug",
         _ => "trace",
     };
-    let filter = EnvFilter::try_from_env("FABRIC_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let filter = EnvFilter::try_from_env("FABRIC_LOG")
+        .unwrap_or_else(|_| EnvFilter::new(format!("{default},{}", fabric_wireguard::engine::user::LOG_FILTER)));
     // A second call (tests) finds a subscriber in place; the first one stays.
     drop(tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init());
 }

@@ -125,7 +125,8 @@ fn start(unit: &Unit) -> Result<Child, Failure> {
 
 async fn end(unit: &Unit, mut child: Child) {
     let Some(pid) = child.id().and_then(|p| i32::try_from(p).ok()) else { return };
-    drop(nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM));
+    // One that is gone already is what we want.
+    let _gone = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
     if tokio::time::timeout(STOP_WITHIN, child.wait()).await.is_err() {
         warn!(process = unit.name, "did not end in time; killed");
         drop(child.kill().await);

@@ -239,10 +239,10 @@ impl Status {
         }
         text.push_str(&table.to_string());
         if wide {
-            text.push_str(&format!("\n\n{}", self.node_table()));
+            text = format!("{text}\n\n{}", self.node_table());
         }
         for problem in &self.problems {
-            text.push_str(&format!("\n! {problem}"));
+            text = format!("{text}\n! {problem}");
         }
         text
     }

@@ -20,7 +20,9 @@ pub fn remove_dead() -> usize {
         pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
     };
     let all: Vec<String> = names().into_iter().filter(dead).collect();
-    all.iter().for_each(|name| remove(name));
+    for name in &all {
+        remove(name);
+    }
     all.len()
 }
 

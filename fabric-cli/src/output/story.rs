@@ -40,7 +40,7 @@ impl Story {
 
     fn say(self, colour: &str, mark: &str, subject: &str, what: &str) {
         if !self.quiet {
-            write(&format!("  {} {subject:<10} {what}", self.mark(colour, mark)).trim_end().to_owned());
+            write(format!("  {} {subject:<10} {what}", self.mark(colour, mark)).trim_end());
         }
     }
 

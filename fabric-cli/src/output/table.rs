@@ -30,11 +30,8 @@ impl fmt::Display for Table {
             if number > 0 {
                 writeln!(f)?;
             }
-            let mut line = String::new();
-            for (cell, width) in row.iter().zip(&widths) {
-                line.push_str(&format!("{cell:<width$}   "));
-            }
-            f.write_str(line.trim_end())?;
+            let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+            f.write_str(cells.join("   ").trim_end())?;
         }
         Ok(())
     }
