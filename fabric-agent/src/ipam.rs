@@ -11,7 +11,7 @@ use fabric_core::prefix::Prefix;
 use serde::{Deserialize, Serialize};
 
 /// How long an address rests after its owner is gone.
-pub(crate) const REST: Duration = Duration::from_secs(60);
+pub(crate) const REST: Duration = Duration::from_mins(1);
 
 /// Most addresses of a range that are ever looked at; enough for any IPv4 range of a node.
 const MAX_LOOKED_AT: u128 = 1 << 16;

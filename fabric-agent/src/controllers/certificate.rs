@@ -14,9 +14,9 @@ use crate::health::Health;
 
 const ANSWER: Duration = Duration::from_secs(10);
 const RETRY_FIRST: Duration = Duration::from_secs(5);
-const RETRY_LAST: Duration = Duration::from_secs(300);
+const RETRY_LAST: Duration = Duration::from_mins(5);
 /// A clock may jump: what is left is looked at this often.
-const LOOK: Duration = Duration::from_secs(600);
+const LOOK: Duration = Duration::from_mins(10);
 
 /// Runs until cancelled. Whoever presents the certificate reads it from `credentials` each time.
 pub(crate) async fn run(

@@ -173,14 +173,11 @@ impl EndpointController {
         let mut restored = self.restored.subscribe();
         let ready = tokio::time::timeout(REALISE, restored.wait_for(|restored| *restored)).await.is_ok();
         let local = self.parts.tables.local.borrow().clone();
-        match local.filter(|_| ready) {
-            Some(local) => Ok(local),
-            None => {
-                let problems = self.parts.health.problems().join("; ");
-                let why = if problems.is_empty() { "the API has not answered yet".to_owned() } else { problems };
-                Err(EndpointError::NotReady { why })
-            }
-        }
+        local.filter(|_| ready).ok_or_else(|| {
+            let problems = self.parts.health.problems().join("; ");
+            let why = if problems.is_empty() { "the API has not answered yet".to_owned() } else { problems };
+            EndpointError::NotReady { why }
+        })
     }
 
     /// The devices that a record asks for on this node.

@@ -123,7 +123,9 @@ mod tests {
         assert_eq!(routes(&clusters(), &rows(), &local, &link).len(), 3, "encrypted: WireGuard finds the way");
         local.encryption = Encryption::None;
         let mut clusters = clusters();
-        clusters.values_mut().for_each(|cluster| cluster.encryption = Encryption::None);
+        for cluster in clusters.values_mut() {
+            cluster.encryption = Encryption::None;
+        }
         let routes = routes(&clusters, &rows(), &local, &link);
         let next = route(&routes, "10.64.2.0/24", NEXT_HOP_METRIC).unwrap();
         assert_eq!(next.target, RouteTarget::Via(local.devices.underlay, "192.0.2.2".parse().unwrap()));

@@ -43,15 +43,6 @@ impl NetlinkError {
         let object = format!("{object}");
         move |source| Self::Request { what, object, source }
     }
-
-    /// The kernel's error number, where there is one.
-    pub(crate) fn errno(&self) -> Option<nix::errno::Errno> {
-        match self {
-            Self::Request { source, .. } => errno(source),
-            Self::Socket(error) => error.raw_os_error().map(nix::errno::Errno::from_raw),
-            Self::Netns(_) | Self::NoDevice { .. } | Self::Malformed { .. } => None,
-        }
-    }
 }
 
 fn errno(error: &rtnetlink::Error) -> Option<nix::errno::Errno> {

@@ -1,6 +1,7 @@
 //! Identities: from the API, or, while it is away, from what is known of the same labels.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use clustermesh_api_proto::fabric::v1 as proto;
 use fabric_core::ids::Identity;
@@ -103,7 +104,7 @@ impl EndpointController {
     /// The identity that these labels have in this cluster, as far as is known.
     pub(super) fn known_identity(&self, publication: Publication<'_>, local: &LocalNode) -> Option<IdentityRow> {
         let labels = publication.label_set(&local.cluster)?;
-        let identities = self.parts.tables.mesh.borrow().identities.clone();
+        let identities = Arc::clone(&self.parts.tables.mesh.borrow().identities);
         let ours = |row: &&IdentityRow| row.labels == labels && row.id.cluster() == Some(local.cluster_id);
         identities.values().find(ours).cloned()
     }

@@ -1,6 +1,8 @@
 //! After a start: what an earlier process made is adopted, what vanished is withdrawn. And what changes for all
 //! workloads at once (sizes of packets) is brought to each.
 
+use std::sync::Arc;
+
 use tokio_util::sync::CancellationToken;
 
 use super::add::row;
@@ -19,7 +21,7 @@ impl EndpointController {
         let mut seen = None;
         loop {
             if let Some(snapshot) = tables.snapshot() {
-                let now = (snapshot.local.clone(), snapshot.mesh.clusters.clone());
+                let now = (Arc::clone(&snapshot.local), Arc::clone(&snapshot.mesh.clusters));
                 let first = seen.is_none();
                 if first {
                     self.restore(&snapshot.local).await;

@@ -21,14 +21,22 @@ impl Lab {
         lab
     }
 
-    fn netns(&self, name: &str) -> Netns {
-        Netns::open(&PathBuf::from("/run/netns").join(name)).unwrap()
+    fn outside(&self, arguments: &str) -> String {
+        ip(&self.host, arguments)
     }
 
-    fn ip(&self, netns: &str, arguments: &str) -> String {
-        let output = Command::new("ip").args(["-n", netns]).args(arguments.split(' ')).output().unwrap();
-        String::from_utf8(output.stdout).unwrap()
+    fn within(&self, arguments: &str) -> String {
+        ip(&self.inside, arguments)
     }
+}
+
+fn netns(name: &str) -> Netns {
+    Netns::open(&PathBuf::from("/run/netns").join(name)).unwrap()
+}
+
+fn ip(netns: &str, arguments: &str) -> String {
+    let output = Command::new("ip").args(["-n", netns]).args(arguments.split(' ')).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
 }
 
 impl Drop for Lab {
@@ -63,8 +71,8 @@ fn wiring() -> Wiring {
 /// The node's side of a wiring, in the laboratory's host namespace. Sysctls of the host's side are written in the
 /// caller's namespace, so all of it runs on a thread that is in the host namespace.
 async fn in_host<T: Send + 'static>(lab: &Lab, work: impl AsyncFnOnce(Netlink, Netns) -> T + Send + 'static) -> T {
-    let inside = lab.netns(&lab.inside);
-    lab.netns(&lab.host)
+    let inside = netns(&lab.inside);
+    netns(&lab.host)
         .run(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             // The thread has the outer runtime entered; block_on on a fresh one needs a thread of its own context.
@@ -91,24 +99,24 @@ async fn a_workload_gets_addresses_routes_neighbours_and_mtu() {
     })
     .await;
 
-    let link = lab.ip(&lab.inside, "-o link show eth0");
+    let link = lab.within("-o link show eth0");
     assert!(link.contains("mtu 1390") && link.contains("02:00:00:00:00:02"), "{link}");
-    let addresses = lab.ip(&lab.inside, "-o addr show dev eth0 scope global");
+    let addresses = lab.within("-o addr show dev eth0 scope global");
     assert!(addresses.contains("10.64.1.2/32") && addresses.contains("fdfa:1::2/128"), "{addresses}");
     assert!(!addresses.contains("tentative"), "{addresses}");
-    let routes = lab.ip(&lab.inside, "route");
+    let routes = lab.within("route");
     assert!(routes.contains("default via 169.254.1.1 dev eth0") && routes.contains("mtu 1390"), "{routes}");
     assert!(routes.contains("10.65.0.0/16 via 169.254.1.1 dev eth0") && routes.contains("mtu 1300"), "{routes}");
-    let routes = lab.ip(&lab.inside, "-6 route");
+    let routes = lab.within("-6 route");
     assert!(routes.contains("default via fe80::1 dev eth0"), "{routes}");
-    let neighbours = lab.ip(&lab.inside, "neigh show nud permanent");
+    let neighbours = lab.within("neigh show nud permanent");
     for gateway in ["169.254.1.1 dev eth0", "fe80::1 dev eth0"] {
         assert!(neighbours.contains(&format!("{gateway} lladdr 02:00:00:00:00:01")), "{neighbours}");
     }
-    let outside = lab.ip(&lab.host, "route") + &lab.ip(&lab.host, "-6 route");
+    let outside = lab.outside("route") + &lab.outside("-6 route");
     assert!(outside.contains("10.64.1.2 dev fab0123abcd"), "{outside}");
     assert!(outside.contains("fdfa:1::2 dev fab0123abcd"), "{outside}");
-    let neighbours = lab.ip(&lab.host, "neigh show nud permanent");
+    let neighbours = lab.outside("neigh show nud permanent");
     assert!(neighbours.contains("10.64.1.2 dev fab0123abcd lladdr 02:00:00:00:00:02"), "{neighbours}");
 }
 
@@ -124,9 +132,9 @@ async fn a_changed_mtu_reaches_the_namespace_and_old_routes_go() {
         changed.make(&host, &inside).await.unwrap();
     })
     .await;
-    assert!(lab.ip(&lab.inside, "-o link show eth0").contains("mtu 1340"));
-    assert!(lab.ip(&lab.host, "-o link show fab0123abcd").contains("mtu 1340"));
-    let routes = lab.ip(&lab.inside, "route");
+    assert!(lab.within("-o link show eth0").contains("mtu 1340"));
+    assert!(lab.outside("-o link show fab0123abcd").contains("mtu 1340"));
+    let routes = lab.within("route");
     assert!(routes.contains("mtu 1340") && !routes.contains("10.65.0.0/16"), "{routes}");
 }
 
@@ -136,11 +144,11 @@ async fn a_foreign_device_of_that_name_is_left_alone() {
         return;
     }
     let lab = Lab::new("f");
-    lab.ip(&lab.inside, "link add eth0 type veth peer name other0");
+    lab.within("link add eth0 type veth peer name other0");
     let refused = in_host(&lab, async |host, inside| wiring().make(&host, &inside).await).await;
     assert!(matches!(refused, Err(WiringError::NameTaken { .. })), "{refused:?}");
-    assert!(lab.ip(&lab.host, "-o link show").lines().all(|line| !line.contains("fab0123abcd")));
-    assert!(lab.ip(&lab.inside, "-o link show eth0").contains("eth0"));
+    assert!(lab.outside("-o link show").lines().all(|line| !line.contains("fab0123abcd")));
+    assert!(lab.within("-o link show eth0").contains("eth0"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -156,6 +164,6 @@ async fn removing_the_nodes_side_removes_everything() {
         host.delete_link(link.index).await.unwrap();
     })
     .await;
-    assert!(!lab.ip(&lab.inside, "-o link show").contains("eth0"));
-    assert!(!lab.ip(&lab.host, "route").contains("10.64.1.2"));
+    assert!(!lab.within("-o link show").contains("eth0"));
+    assert!(!lab.outside("route").contains("10.64.1.2"));
 }

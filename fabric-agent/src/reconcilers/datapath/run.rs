@@ -10,7 +10,7 @@ use super::{DatapathReconciler, Realised};
 use crate::tables::Reader;
 
 /// How often the maps are read anew, to repair what others changed.
-const FULL_PASS: Duration = Duration::from_secs(60);
+const FULL_PASS: Duration = Duration::from_mins(1);
 /// How often flows that no longer count are forgotten.
 const FLOW_SWEEP: Duration = Duration::from_secs(15);
 

@@ -8,7 +8,6 @@ use futures::TryStreamExt as _;
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
-use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
 
 use super::{MacAddress, Netlink, NetlinkError, accept};
 
@@ -52,14 +51,6 @@ impl Netlink {
         let request = self.handle.neighbours().add(device.value(), address).link_layer_address(&mac.0).replace();
         request.execute().await.map_err(NetlinkError::request("adding neighbour", address))
     }
-
-    /// Neighbour entries of a device.
-    pub(crate) async fn neighbours(&self, device: IfIndex) -> Result<Vec<(IpAddr, MacAddress)>, NetlinkError> {
-        let all = self.handle.neighbours().get().execute().try_collect().await;
-        let messages: Vec<NeighbourMessage> = all.map_err(NetlinkError::request("listing", "neighbours"))?;
-        let of_device = messages.iter().filter(|message| message.header.ifindex == device.value());
-        Ok(of_device.filter_map(parse_neighbour).collect())
-    }
 }
 
 fn parse(message: &AddressMessage) -> Option<(IfIndex, IpNetwork)> {
@@ -76,18 +67,4 @@ fn parse(message: &AddressMessage) -> Option<(IfIndex, IpNetwork)> {
     }
     let network = IpNetwork::new(local.or(address)?, message.header.prefix_len).ok()?;
     Some((index, network))
-}
-
-fn parse_neighbour(message: &NeighbourMessage) -> Option<(IpAddr, MacAddress)> {
-    let mut address = None;
-    let mut mac = None;
-    for attribute in &message.attributes {
-        match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => address = Some(IpAddr::V4(*ip)),
-            NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => address = Some(IpAddr::V6(*ip)),
-            NeighbourAttribute::LinkLayerAddress(bytes) => mac = bytes.as_slice().try_into().ok().map(MacAddress),
-            _ => {}
-        }
-    }
-    Some((address?, mac?))
 }

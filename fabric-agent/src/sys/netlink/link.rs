@@ -25,15 +25,19 @@ pub(crate) struct InvalidMac(String);
 impl MacAddress {
     /// A locally administered unicast address from a hash.
     pub(crate) fn from_hash(hash: &[u8; 32]) -> Self {
-        let [a, b, c, d, e, f, ..] = *hash;
-        Self([(a & 0xfc) | 0x02, b, c, d, e, f])
+        let [first, rest @ ..] = hash;
+        let mut mac = [0; 6];
+        mac.iter_mut().zip(std::iter::once(&((first & 0xfc) | 0x02)).chain(rest)).for_each(|(to, from)| *to = *from);
+        Self(mac)
     }
 }
 
 impl fmt::Display for MacAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+        for (position, byte) in self.0.iter().enumerate() {
+            write!(f, "{}{byte:02x}", if position == 0 { "" } else { ":" })?;
+        }
+        Ok(())
     }
 }
 
@@ -117,13 +121,6 @@ impl Netlink {
     /// The device of this name.
     pub(crate) async fn existing_link(&self, name: &str) -> Result<Link, NetlinkError> {
         self.link(name).await?.ok_or_else(|| NetlinkError::NoDevice { name: name.to_owned() })
-    }
-
-    /// All devices of the namespace.
-    pub(crate) async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
-        let all = self.handle.link().get().execute().try_collect().await;
-        let messages: Vec<LinkMessage> = all.map_err(NetlinkError::request("listing", "devices"))?;
-        messages.iter().map(parse).collect()
     }
 
     /// Makes a veth pair, both ends down. Both are born in their namespaces with their final names, so no other
