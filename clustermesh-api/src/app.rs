@@ -124,6 +124,16 @@ pub async fn run(config: ApiConfig, cancel: CancellationToken) -> Result<(), Run
 /// # Errors
 /// As [`run`].
 pub async fn run_with(config: ApiConfig, extra: Vec<Extra>, cancel: CancellationToken) -> Result<(), RunError> {
+    run_watched(config, extra, cancel, |_| {}).await
+}
+
+/// The same; `started` is shown the parts once they all run.
+pub(crate) async fn run_watched(
+    config: ApiConfig,
+    extra: Vec<Extra>,
+    cancel: CancellationToken,
+    started: impl FnOnce(&SharedApi) + Send,
+) -> Result<(), RunError> {
     let identity = Identity::open(&config)?;
     let api_sockets = bind(&config.api_endpoints()).await?;
     let mesh = identity.bind_mesh(&config).await?;
@@ -152,8 +162,11 @@ pub async fn run_with(config: ApiConfig, extra: Vec<Extra>, cancel: Cancellation
             loaded = load(&view) => loaded?,
         }
         settle_cluster(&store, &view, &config.cluster).await?;
-        let api = identity.into_api(&config, store);
-        serve(api, mesh, api_sockets, extra, &cancel).await
+        let running = identity.into_api(&config, store);
+        let api = Arc::clone(&running.api);
+        let tasks = serve(running, mesh, api_sockets, extra, &cancel)?;
+        started(&api);
+        tasks.finish().await.map_err(|error| RunError::Part(format!("{error:#}")))
     };
     let outcome = served.await;
     store_stop.cancel();
@@ -286,13 +299,13 @@ async fn settle_cluster(store: &Store, view: &View, cluster: &ClusterSpec) -> Re
     Ok(())
 }
 
-async fn serve(
+fn serve(
     running: Running,
     mesh: Vec<MeshEndpoint>,
     listeners: Vec<TcpListener>,
     extra: Vec<Extra>,
     cancel: &CancellationToken,
-) -> Result<(), RunError> {
+) -> Result<Tasks, RunError> {
     let Running { api, certificate, own, addresses } = running;
     node::remember_claims(&api);
     let tls = server_config(&certificate, &own, ClientCertificate::Optional, &[ALPN_H2]).map_err(RunError::Tls)?;
@@ -318,7 +331,7 @@ async fn serve(
     }
     tasks.add("api", server::serve(Arc::clone(&api), port, extra, stop));
     tracing::info!(cluster = %api.cluster.name, api = ?api.advertised.api, mesh = ?api.advertised.mesh, "serving");
-    tasks.finish().await.map_err(|error| RunError::Part(format!("{error:#}")))
+    Ok(tasks)
 }
 
 /// Keeps our own leaf fresh. A renewal that fails is tried again soon; the old leaf is good for long.

@@ -34,4 +34,7 @@ pub mod sync_server;
 pub mod tasks;
 pub mod tls;
 
+#[cfg(test)]
+mod tests;
+
 pub use app::{RunError, run, run_with};

@@ -1,0 +1,9 @@
+//! The server as a whole: real etcd, real TLS, on loopback.
+
+mod cluster;
+mod enrolment;
+mod hostile;
+mod links;
+mod members;
+mod restart;
+mod services;
