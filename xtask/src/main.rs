@@ -4,6 +4,7 @@
 
 mod bench;
 mod deps;
+mod generate;
 mod lint;
 mod run;
 mod setup;
@@ -32,6 +33,8 @@ enum Command {
     Lint,
     /// Hold the tree to the rules that a compiler does not know.
     Tidy,
+    /// Make the files that are made from code: docs/cli.md.
+    Gen,
     /// Measure: print a table and write it as JSON.
     Bench {
         /// Which one; without a name, the list.
@@ -45,6 +48,7 @@ fn main() -> anyhow::Result<()> {
         Command::Test { filter } => test::run(filter.as_deref()),
         Command::Lint => lint::run(),
         Command::Tidy => tidy::run(),
+        Command::Gen => generate::run(),
         Command::Bench { name } => bench::run(name.as_deref()),
     }
 }

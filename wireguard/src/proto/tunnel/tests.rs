@@ -1,3 +1,5 @@
+//! Tests of `tunnel`.
+
 use super::*;
 use crate::proto::packet::{DATA_OVERHEAD, INITIATION_LEN, RESPONSE_LEN};
 

@@ -1,3 +1,5 @@
+//! Tests of `message`.
+
 use super::*;
 use std::collections::BTreeSet;
 
