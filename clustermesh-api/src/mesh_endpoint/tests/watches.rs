@@ -161,7 +161,7 @@ async fn run(seed: u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_watches_say_what_etcd_says() {
-    for seed in [1, 2, 3_559_229_285_698_106_711, rand::random()] {
+    for seed in [1, 3_559_229_285_698_106_711, rand::random()] {
         let result = tokio::spawn(run(seed)).await;
         assert!(result.is_ok(), "seed {seed}: {result:?}");
     }

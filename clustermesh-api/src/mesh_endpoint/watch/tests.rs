@@ -1,3 +1,5 @@
+//! Tests of `watch`.
+
 use clustermesh_api_proto::etcdserverpb::{WatchCancelRequest, WatchProgressRequest};
 use fabric_core::names::ClusterName;
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Tests of `etcd_child`.
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 

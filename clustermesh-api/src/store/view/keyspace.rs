@@ -262,7 +262,8 @@ impl Keyspace {
 
     /// Changes of revisions from `first` on, at most about `events` of them.
     pub(crate) fn since(&self, first: i64, events: usize) -> Next {
-        if first <= self.oldest {
+        // Revision 1 is the empty store: nothing happened at it.
+        if first <= self.oldest && self.oldest > 1 {
             return Next::Forgotten { first: self.oldest + 1 };
         }
         let start = self.log.partition_point(|batch| batch.revision < first);
