@@ -97,6 +97,23 @@ pub async fn run(config: NodeConfig, cancel: CancellationToken) -> Result<(), Ru
     outcome.map_err(RunError::Part)
 }
 
+/// One thing that a node needs.
+#[derive(Debug, Clone)]
+pub struct Feature {
+    /// Short, stable.
+    pub name: &'static str,
+    /// Whether this machine has it.
+    pub present: bool,
+    /// What was found, or what to do.
+    pub message: String,
+}
+
+/// All that a node needs, and what this machine has of it.
+pub fn features() -> Vec<Feature> {
+    let feature = |f: probe::Finding| Feature { name: f.feature.name(), present: f.present, message: f.message };
+    probe::probe().into_iter().map(feature).collect()
+}
+
 /// What this machine lacks to be a node; each with what to do.
 pub fn missing_features(_config: &NodeConfig) -> Vec<String> {
     probe::probe().into_iter().filter(|finding| !finding.present).map(|finding| finding.message).collect()

@@ -21,5 +21,5 @@ mod tables;
 pub mod tasks;
 mod wireguard_device;
 
-pub use app::{RunError, cleanup, missing_features, needs_engine, run};
+pub use app::{Feature, RunError, cleanup, features, missing_features, needs_engine, run};
 pub use cni::{ConnectError, connect};

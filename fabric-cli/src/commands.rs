@@ -4,10 +4,12 @@ pub mod apply;
 pub mod completion;
 pub mod connect;
 pub mod demo;
+pub mod doctor;
 pub mod explain;
 pub mod identity;
 pub mod invite;
 pub mod join;
+pub mod link;
 pub mod node;
 pub mod observe;
 pub mod process;
@@ -119,6 +121,9 @@ pub enum Command {
     /// Nodes and machines.
     #[command(subcommand)]
     Node(node::NodeCommand),
+    /// Links to other clusters.
+    #[command(subcommand)]
+    Link(link::LinkCommand),
     /// Identities and their labels.
     #[command(subcommand)]
     Identity(identity::IdentityCommand),
@@ -127,6 +132,8 @@ pub enum Command {
     Workload(workload::WorkloadCommand),
     /// Two clusters and a VM on this machine, with a tour.
     Demo(demo::DemoArgs),
+    /// Say what this machine has of all that a node needs.
+    Doctor(doctor::DoctorArgs),
     /// What a code such as FAB-2001 means, and what to do.
     Explain(explain::ExplainArgs),
     /// Print a completion script.

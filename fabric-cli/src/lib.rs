@@ -59,6 +59,8 @@ async fn run_async(cli: &Cli) -> Outcome {
         Command::Delete(args) => commands::apply::delete(global, args).await,
         Command::Token(command) => commands::token::run(global, command).await,
         Command::Node(command) => commands::node::run(global, command).await,
+        Command::Link(command) => commands::link::run(global, command).await,
+        Command::Doctor(args) => commands::doctor::run(global, args).await,
         Command::Identity(command) => commands::identity::run(global, command).await,
         Command::Workload(command) => commands::workload::run(global, command).await,
         Command::Demo(args) => commands::demo::run(global, args).await,

@@ -127,7 +127,8 @@ impl From<proto::NodeStatus> for Node {
     }
 }
 
-fn state_name(state: LinkState) -> &'static str {
+/// As users read it.
+pub(super) fn state_name(state: LinkState) -> &'static str {
     match state {
         LinkState::Unspecified => "unknown",
         LinkState::Connecting => "connecting",
@@ -259,7 +260,8 @@ impl Status {
     }
 }
 
-fn age(ms: i64) -> String {
+/// How long ago, as users read it.
+pub(super) fn age(ms: i64) -> String {
     match ms {
         ..0 => "never".to_owned(),
         0..60_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
