@@ -130,20 +130,18 @@ impl From<FlowImage> for FlowEntry {
 }
 
 impl FlowEntry {
-    /// The plain numbers, read one by one.
+    /// Copies the plain numbers, one by one.
     #[inline(always)]
-    pub fn image(&self) -> FlowImage {
-        FlowImage {
-            packets: self.packets.get(),
-            bytes: self.bytes.get(),
-            lifetime: self.lifetime.get(),
-            epoch: self.epoch.get(),
-            peer_identity: self.peer_identity.get(),
-            way: self.way.get(),
-            node: self.node(),
-            flags: self.flags.get(),
-            reported: self.reported.get(),
-        }
+    pub fn copy_to(&self, image: &mut FlowImage) {
+        image.packets = self.packets.get();
+        image.bytes = self.bytes.get();
+        image.lifetime = self.lifetime.get();
+        image.epoch = self.epoch.get();
+        image.peer_identity = self.peer_identity.get();
+        image.way = self.way.get();
+        image.node = self.node();
+        image.flags = self.flags.get();
+        image.reported = self.reported.get();
     }
 
     /// The node at the tunnel's end.
@@ -206,29 +204,8 @@ pub type NatImage4 = NatImage<Addr4>;
 /// Value of `NAT6`.
 pub type NatImage6 = NatImage<Addr6>;
 
-/// A live entry: the same bytes as [`NatImage`], with the one field that is written in place shared.
-#[repr(C)]
-#[derive(Debug)]
-pub struct NatEntry<A> {
-    /// See [`NatImage`].
-    pub addr: A,
-    /// See [`NatImage`].
-    pub port: Be16,
-    /// 0.
-    pub pad: u16,
-    /// See [`NatImage`].
-    pub seen: Shared32,
-}
-
-impl<A> From<NatImage<A>> for NatEntry<A> {
-    fn from(image: NatImage<A>) -> Self {
-        Self { addr: image.addr, port: image.port, pad: 0, seen: Shared32::new(image.seen) }
-    }
-}
-
 const _: () = assert!(size_of::<NatKey4>() == 16 && size_of::<NatKey6>() == 40);
 const _: () = assert!(size_of::<NatImage4>() == 12 && size_of::<NatImage6>() == 24);
-const _: () = assert!(size_of::<NatEntry<Addr4>>() == 12 && size_of::<NatEntry<Addr6>>() == 24);
 
 /// A fragmented datagram.
 #[repr(C)]

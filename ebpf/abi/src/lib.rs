@@ -41,6 +41,7 @@
 //! | `METRICS` | per-CPU array | [`metric_index`] → [`Metric`] | programs |
 //! | `EVENTS` | ring buffer | [`Event`] records | programs |
 //! | `EVENT_BUDGET` | per-CPU array of 1 | 0 → [`EventBudget`] | programs |
+//! | `WORKSPACE` | per-CPU array of 1 | the programs' working memory: of no meaning between packets, need not be pinned | programs |
 //!
 //! An identity that changes on an address, a service's backends, a config value: each is one map write and takes
 //! effect for the next packet.
@@ -71,8 +72,8 @@ mod shared;
 pub use address::{Addr, Addr4, Addr6, AddrKey, Be16, Be32, Family};
 pub use config::{Config, EventBudget, RoutingMode, config_flags, mark};
 pub use conntrack::{
-    FlowEntry, FlowImage, FlowKey, FlowKey4, FlowKey6, FragKey, FragKey4, FragKey6, FragValue, NatDirection, NatEntry,
-    NatImage, NatImage4, NatImage6, NatKey, NatKey4, NatKey6, Way, flow_flags,
+    FlowEntry, FlowImage, FlowKey, FlowKey4, FlowKey6, FragKey, FragKey4, FragKey6, FragValue, NatDirection, NatImage,
+    NatImage4, NatImage6, NatKey, NatKey4, NatKey6, Way, flow_flags,
 };
 pub use drop_reason::DropReason;
 pub use endpoint::{DeviceEntry, EndpointEntry, endpoint_flags};
@@ -80,7 +81,7 @@ pub use event::{Event, EventKind, Metric, TracePoint, event_flags, metric_index}
 pub use ids::{Direction, identity};
 pub use ipcache::{IpcacheEntry, NodeEntry, OwnedPrefix, ipcache_flags, node_flags, owned_flags};
 pub use packet::{
-    EtherType, Ethernet, ExtensionHeader, FragmentHeader, Geneve, Icmp, Ipv4, Ipv6, Ports, Protocol, TcpFlagsWord, Udp,
+    EtherType, Ethernet, ExtensionHeader, FragmentHeader, Geneve, Icmp, Ipv4, Ipv6, Ports, Protocol, TcpStart, Udp,
     Vxlan, tcp_flags,
 };
 pub use policy::{Effect, PolicyEntry, PolicyKey};

@@ -53,4 +53,6 @@ maps! {
     EVENTS, EVENTS_SIZE = 4_194_304;
     /// Each CPU's event budget.
     EVENT_BUDGET, EVENT_BUDGET_SIZE = 1;
+    /// Each CPU's working memory: of no meaning between packets.
+    WORKSPACE, WORKSPACE_SIZE = 1;
 }

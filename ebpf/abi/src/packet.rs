@@ -96,8 +96,16 @@ headers! {
         /// Checksum; 0 for none.
         checksum: Be16,
     }
-    /// The word of a TCP header that holds its length and flags.
-    TcpFlagsWord(2) {
+    /// RFC 9293, as far as its flags.
+    TcpStart(14) {
+        /// Source port.
+        src: Be16,
+        /// Destination port.
+        dst: Be16,
+        /// Number of the first byte.
+        sequence: [Be16; 2],
+        /// Number of the next byte expected.
+        acknowledged: [Be16; 2],
         /// Length in words, in the upper half.
         offset: u8,
         /// [`tcp_flags`].

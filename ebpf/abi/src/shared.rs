@@ -79,11 +79,21 @@ shared!(
     Shared64, u64, AtomicU64
 );
 
-/// A plain value that may be read from packet bytes.
+/// A plain value that may be read from packet bytes. At least two bytes: of the check for a single one, the verifier learns
+/// nothing when it stands at the packet's start.
 ///
 /// # Safety
 /// `repr(C)` or transparent, without padding, every bit pattern valid.
-pub unsafe trait Wire: Copy + 'static {}
+pub unsafe trait Wire: Copy + 'static {
+    /// The value at the start of `bytes`; `None` when they are too few.
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() < size_of::<Self>() {
+            return None;
+        }
+        // SAFETY: there are enough bytes, and by this trait's contract any bytes make a valid value.
+        Some(unsafe { bytes.as_ptr().cast::<Self>().read_unaligned() })
+    }
+}
 
 macro_rules! wire {
     ($($ty:ty),* $(,)?) => { $(
@@ -93,7 +103,6 @@ macro_rules! wire {
 }
 
 wire!(
-    u8,
     Be16,
     Be32,
     Addr4,
@@ -105,7 +114,7 @@ wire!(
     packet::FragmentHeader,
     packet::Ports,
     packet::Udp,
-    packet::TcpFlagsWord,
+    packet::TcpStart,
     packet::Icmp,
     packet::Vxlan,
     packet::Geneve,

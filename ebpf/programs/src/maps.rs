@@ -10,6 +10,7 @@ use fabric_ebpf_abi::{
     FragValue, IpcacheEntry, Metric, NatImage4, NatImage6, NatKey4, NatKey6, NodeEntry, OwnedPrefix, PolicyEntry, PolicyKey,
     ServiceEntry, ServiceKey, SocketEntry, SocketKey, map,
 };
+use fabric_ebpf_logic::Workspace;
 
 /// Memory as entries come: a node with few needs little, and loading stays quick.
 const SPARSE: usize = BPF_F_NO_PREALLOC as usize;
@@ -56,3 +57,5 @@ pub static METRICS: PerCpuArray<Metric, { map::METRICS_SIZE }> = PerCpuArray::ne
 pub static EVENTS: RingBuf<Event, { map::EVENTS_SIZE }> = RingBuf::new();
 #[btf_map]
 pub static EVENT_BUDGET: PerCpuArray<EventBudget, { map::EVENT_BUDGET_SIZE }> = PerCpuArray::new();
+#[btf_map]
+pub static WORKSPACE: PerCpuArray<Workspace, { map::WORKSPACE_SIZE }> = PerCpuArray::new();

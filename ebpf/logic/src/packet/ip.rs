@@ -1,0 +1,117 @@
+//! IP headers.
+
+use fabric_ebpf_abi::{Addr4, Addr6, DropReason, ExtensionHeader, FragmentHeader, Ipv4, Ipv6, Protocol};
+
+use super::Packet;
+
+/// How many IPv6 extension headers are followed.
+const MAX_EXTENSIONS: u32 = 4;
+/// Flag *more fragments* and the offset.
+const FRAGMENT4: u16 = 0x3fff;
+const OFFSET4: u16 = 0x1fff;
+
+/// Which piece of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// All of it.
+    Whole,
+    /// The first fragment: ports are there.
+    First,
+    /// A later one: no ports.
+    Later,
+}
+
+/// What matters of an IP header.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head<A> {
+    pub(crate) src: A,
+    pub(crate) dst: A,
+    pub(crate) proto: u8,
+    /// Time to live, hop limit.
+    pub(crate) ttl: u8,
+    pub(crate) part: Part,
+    /// The datagram's identification, as on the wire.
+    pub(crate) id: u32,
+    /// Where the transport header begins.
+    pub(crate) l4: u32,
+}
+
+/// What matters of the header `h` at `offset`.
+#[inline(always)]
+pub(crate) fn parse4(h: &Ipv4, offset: u32, head: &mut Head<Addr4>) -> Result<(), DropReason> {
+    let len = h.header_len();
+    if len == 0 {
+        return Err(DropReason::InvalidPacket);
+    }
+    let fragment = h.fragment.get();
+    head.src = h.src;
+    head.dst = h.dst;
+    head.proto = h.proto;
+    head.ttl = h.ttl;
+    head.id = u32::from(h.id.raw());
+    head.l4 = offset.wrapping_add(len);
+    head.part = if fragment & FRAGMENT4 == 0 {
+        Part::Whole
+    } else if fragment & OFFSET4 == 0 {
+        Part::First
+    } else {
+        Part::Later
+    };
+    Ok(())
+}
+
+/// What matters of the header `h` at `offset`, and of the extension headers after it.
+#[inline(always)]
+pub(crate) fn parse6<P: Packet>(p: &P, h: &Ipv6, offset: u32, head: &mut Head<Addr6>) -> Result<(), DropReason> {
+    if !h.is_valid() {
+        return Err(DropReason::InvalidPacket);
+    }
+    head.src = h.src;
+    head.dst = h.dst;
+    head.proto = h.next;
+    head.ttl = h.hop_limit;
+    head.id = 0;
+    head.l4 = offset.wrapping_add(40);
+    head.part = Part::Whole;
+    // Most packets have none of it.
+    match h.next {
+        Protocol::TCP | Protocol::UDP | Protocol::ICMPV6 => Ok(()),
+        _ => extensions(p, head),
+    }
+}
+
+#[inline(always)]
+fn extensions<P: Packet>(p: &P, head: &mut Head<Addr6>) -> Result<(), DropReason> {
+    let mut n = 0;
+    while n < MAX_EXTENSIONS {
+        match head.proto {
+            Protocol::HOP_BY_HOP | Protocol::ROUTING | Protocol::DESTINATION => {
+                let e: ExtensionHeader = p.load(head.l4).ok_or(DropReason::InvalidExtensionHeader)?;
+                head.proto = e.next;
+                head.l4 = head.l4.wrapping_add(u32::from(e.len).wrapping_add(1) << 3);
+            }
+            Protocol::FRAGMENT => {
+                let e: FragmentHeader = p.load(head.l4).ok_or(DropReason::InvalidExtensionHeader)?;
+                let offset = e.offset.get();
+                head.proto = e.next;
+                head.id = e.id;
+                head.l4 = head.l4.wrapping_add(8);
+                if offset & !7 != 0 {
+                    // What follows is the middle of the datagram, whatever `next` says.
+                    head.part = Part::Later;
+                    return Ok(());
+                }
+                // An "atomic" fragment (RFC 6946) is whole.
+                head.part = if offset & 1 != 0 { Part::First } else { Part::Whole };
+            }
+            _ => return Ok(()),
+        }
+        n += 1;
+    }
+    match head.proto {
+        Protocol::HOP_BY_HOP | Protocol::ROUTING | Protocol::DESTINATION | Protocol::FRAGMENT => {
+            Err(DropReason::InvalidExtensionHeader)
+        }
+        _ => Ok(()),
+    }
+}
