@@ -41,9 +41,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The store gets this long to end after them.
 const STORE_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a store may take until it was listed once.
-const LOAD: Duration = Duration::from_secs(60);
+const LOAD: Duration = Duration::from_mins(1);
 /// How often our own leaf is renewed: three times in its life.
-const RENEWAL: Duration = Duration::from_secs(8 * 3600);
+const RENEWAL: Duration = Duration::from_hours(8);
 
 /// Why an API does not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -359,7 +359,7 @@ async fn renew(
             }
             Err(error) => {
                 tracing::warn!(%error, "our own certificate was not renewed");
-                Duration::from_secs(60)
+                Duration::from_mins(1)
             }
         };
     }

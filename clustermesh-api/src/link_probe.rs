@@ -41,19 +41,13 @@ pub async fn probe(cluster: &str, addresses: &[SocketAddr], tls: &Arc<ClientConf
 
 /// Why a connection failed, with the code that fits.
 pub fn tls_failure(what: &str, address: &str, error: &(dyn std::error::Error + 'static)) -> Failure {
-    match tls_fault(error) {
-        Some(fault) => {
-            let code = match &fault {
-                TlsFault::NotYetValid { .. } | TlsFault::Expired { .. } => codes::CLOCK_WRONG,
-                TlsFault::OtherAuthority | TlsFault::OtherName { .. } | TlsFault::Refused { .. } => {
-                    codes::WRONG_AUTHORITY
-                }
-            };
-            Failure::refused(code, format_args!("{what} at {address}: {fault}"))
-        }
-        None => {
-            let message = format_args!("{what} at {address} cannot be reached from the API: {error}");
-            Failure::refused(codes::ENDPOINT_UNREACHABLE, message)
-        }
-    }
+    let Some(fault) = tls_fault(error) else {
+        let message = format_args!("{what} at {address} cannot be reached from the API: {error}");
+        return Failure::refused(codes::ENDPOINT_UNREACHABLE, message);
+    };
+    let code = match &fault {
+        TlsFault::NotYetValid { .. } | TlsFault::Expired { .. } => codes::CLOCK_WRONG,
+        TlsFault::OtherAuthority | TlsFault::OtherName { .. } | TlsFault::Refused { .. } => codes::WRONG_AUTHORITY,
+    };
+    Failure::refused(code, format_args!("{what} at {address}: {fault}"))
 }

@@ -9,7 +9,7 @@ use clustermesh_api_proto::fabric::v1 as proto;
 /// An example is cut to this many characters.
 const EXAMPLE_CHARS: usize = 300;
 /// Between two lines about one reason.
-const LOG_PAUSE: Duration = Duration::from_secs(60);
+const LOG_PAUSE: Duration = Duration::from_mins(1);
 
 /// Counts of one source (a remote cluster, our own nodes). Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -39,7 +39,7 @@ impl Refusals {
         entry.count += 1;
         entry.unlogged += 1;
         if entry.logged.is_none_or(|at| at.elapsed() >= LOG_PAUSE) {
-            tracing::warn!(source, reason, times = entry.unlogged, example, "refused");
+            tracing::warn!(source, reason, times = entry.unlogged, "refused; fabric status shows an example");
             entry.logged = Some(Instant::now());
             entry.unlogged = 0;
         }

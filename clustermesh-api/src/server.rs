@@ -45,8 +45,8 @@ pub struct Port {
     pub trusted: TrustedAuthorities,
 }
 
-/// Services beside the API's own that share its port.
-pub type Extra = Box<dyn FnOnce(&mut RoutesBuilder) + Send>;
+/// Adds services beside the API's own to its port.
+pub type Extra = Box<dyn FnOnce(&SharedApi, &mut RoutesBuilder) + Send>;
 
 /// Serves until stopped.
 ///
@@ -55,15 +55,15 @@ pub type Extra = Box<dyn FnOnce(&mut RoutesBuilder) + Send>;
 pub async fn serve(api: SharedApi, port: Port, extra: Vec<Extra>, stop: CancellationToken) -> anyhow::Result<()> {
     let mut routes = RoutesBuilder::default();
     let agent_api = agent_api::AgentService::new(Arc::clone(&api), stop.clone());
+    for add in extra {
+        add(&api, &mut routes);
+    }
     routes
         .add_service(AgentApiServer::new(agent_api).max_decoding_message_size(REQUEST_BYTES))
         .add_service(
             EnrolServer::new(enrol_api::EnrolService::new(Arc::clone(&api))).max_decoding_message_size(REQUEST_BYTES),
         )
         .add_service(AdminServer::new(admin::AdminService::new(api)).max_decoding_message_size(16 << 20));
-    for add in extra {
-        add(&mut routes);
-    }
     let router = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))

@@ -18,7 +18,7 @@ use crate::store::{KeyRange, Transaction};
 /// How often it looks.
 const LOOK: Duration = Duration::from_secs(30);
 /// An identity without endpoints stays this long: its workload may only be moving.
-const IDENTITY_REST: Duration = Duration::from_secs(600);
+const IDENTITY_REST: Duration = Duration::from_mins(10);
 /// Tokens and invites are shown for this long after they ended.
 const SHOWN_S: u64 = 24 * 3600;
 

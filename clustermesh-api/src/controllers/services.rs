@@ -44,7 +44,7 @@ pub async fn keep(api: SharedApi, stop: CancellationToken) -> anyhow::Result<()>
                 Ok(()) => {
                     pending.clear();
                     backoff.reset();
-                    Duration::from_secs(3600)
+                    Duration::from_hours(1)
                 }
                 Err(error) => {
                     tracing::warn!(%error, services = pending.len(), "shared services are not written");

@@ -189,7 +189,7 @@ impl Client {
         let request = proto::RedeemRequest { secret, offer: Some(api.offer()), dry_run };
         let answer = tokio::time::timeout(ANSWER, self.enrol.redeem(request)).await;
         let answer = answer.map_err(|_| unreachable(invite, "no answer in time"))?;
-        let offer = answer.map_err(|status| Failure::from_remote(&invite.cluster.to_string(), &status))?.into_inner();
+        let offer = answer.map_err(|status| Failure::from_remote(invite.cluster.as_str(), &status))?.into_inner();
         let offer = offer_from_proto(offer.offer.as_ref())?;
         if offer.pin != self.pin || offer.cluster.name != invite.cluster {
             let message = format_args!("cluster {} offers another authority than its invite names", invite.cluster);

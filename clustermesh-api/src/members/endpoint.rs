@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use clustermesh_api_proto::fabric::v1 as proto;
-use fabric_core::cluster::Encryption;
+use fabric_core::admission::member::MAX_ENDPOINTS;
+use fabric_core::cluster::{ClusterSpec, Encryption};
 use fabric_core::error_code as codes;
 use fabric_core::ids::{Identity, KeyIndex};
 use fabric_core::labels::{LabelSet, user};
@@ -97,7 +98,8 @@ fn check(api: &Api, node: &NodeRecord, request: &proto::PutEndpointRequest) -> R
         return Err(Failure::invalid("endpoint has no address"));
     }
     for address in &addresses {
-        let taken = node.overlay_addresses.contains(address) && node.grant.is_none();
+        let own = |range: &Prefix| range.address() == *address || node.overlay_addresses.contains(address);
+        let taken = node.grant.is_none() && node.ranges.iter().any(own);
         if taken || !node.ranges.iter().any(|range| range.contains(*address)) {
             let ranges: Vec<String> = node.ranges.iter().map(ToString::to_string).collect();
             let message =
@@ -149,9 +151,10 @@ fn plan(api: &Api, view: &View, member: &Member, request: &Request, id: Identity
     let node = member.registered(view)?;
     let label_key = key::identity_labels(&request.labels);
     let Some(label_kv) = view.get(label_key.as_bytes()) else { return Ok(Plan::nothing(Step::Again)) };
+    let own = Own { node: &member.name, request };
     let fence =
         Transaction::new().unchanged(node.key.clone(), node.mod_revision).unchanged(label_key, label_kv.mod_revision);
-    if let Some(transaction) = make_room(api, view, &member.name, request, id, fence.clone())? {
+    if let Some(transaction) = make_room(api, view, &own, id, fence.clone()) {
         return Ok(Plan { transaction, value: Step::Again });
     }
     let record = EndpointRecord {
@@ -162,8 +165,14 @@ fn plan(api: &Api, view: &View, member: &Member, request: &Request, id: Identity
         workload: request.workload.clone(),
         named_ports: request.named_ports.clone(),
     };
-    let host = host_of(api, view, &member.name)?;
+    let host = host_of(view, &api.cluster, &member.name)?;
     let endpoint_key = key::endpoint(&member.name, &request.name);
+    let old = view.get(endpoint_key.as_bytes());
+    let present = view.list(&KeyRange::prefix(key::endpoints_of(&member.name))).kvs.len();
+    if old.is_none() && present >= MAX_ENDPOINTS {
+        let message = format_args!("node {} has {present} endpoints, no more are allowed", member.name);
+        return Err(Failure::refused(codes::CLAIM_REFUSED, message));
+    }
     let mut transaction = fence;
     let writes = std::iter::once((endpoint_key.clone(), records::encode(&record)?))
         .chain(request.addresses.iter().map(|address| entry(api, &record, *address, host)));
@@ -172,7 +181,7 @@ fn plan(api: &Api, view: &View, member: &Member, request: &Request, id: Identity
             transaction = transaction.put(key, value);
         }
     }
-    let old = view.get(endpoint_key.as_bytes()).and_then(|kv| records::decode::<EndpointRecord>(&kv).ok());
+    let old = old.and_then(|kv| records::decode::<EndpointRecord>(&kv).ok());
     let gone = old.map(|old| old.value.addresses).unwrap_or_default();
     for address in gone.into_iter().filter(|address| !request.addresses.contains(address)) {
         transaction = transaction.delete(ip_key(api, address));
@@ -180,15 +189,15 @@ fn plan(api: &Api, view: &View, member: &Member, request: &Request, id: Identity
     if transaction.is_empty() { Ok(Plan::nothing(Step::Done)) } else { Ok(Plan { transaction, value: Step::Done }) }
 }
 
+/// An endpoint that a node publishes.
+struct Own<'a> {
+    node: &'a NodeName,
+    request: &'a Request,
+}
+
 /// Takes an address away from who had it before, and an entry with another identity out of sight.
-fn make_room(
-    api: &Api,
-    view: &View,
-    node: &NodeName,
-    request: &Request,
-    id: Identity,
-    mut transaction: Transaction,
-) -> Result<Option<Transaction>, Failure> {
+fn make_room(api: &Api, view: &View, own: &Own<'_>, id: Identity, mut transaction: Transaction) -> Option<Transaction> {
+    let Own { node, request } = own;
     let own_key = key::endpoint(node, &request.name);
     for other in records::read_all::<EndpointRecord>(view, &key::endpoints_of(node)) {
         let shared = other.value.addresses.iter().any(|address| request.addresses.contains(address));
@@ -211,7 +220,7 @@ fn make_room(
             transaction = transaction.delete(key);
         }
     }
-    Ok((!transaction.is_empty()).then_some(transaction))
+    (!transaction.is_empty()).then_some(transaction)
 }
 
 /// The key under which everybody reads an address.
@@ -242,8 +251,8 @@ fn entry(api: &Api, record: &EndpointRecord, address: IpAddr, host: IpAddr) -> (
     (ip_key(api, address), entry.encode())
 }
 
-fn host_of(api: &Api, view: &View, node: &NodeName) -> Result<IpAddr, Failure> {
-    let key = Key::row(Form::State, &api.cluster.name, RowKey::Node(node.clone())).to_string();
+fn host_of(view: &View, cluster: &ClusterSpec, node: &NodeName) -> Result<IpAddr, Failure> {
+    let key = Key::row(Form::State, &cluster.name, RowKey::Node(node.clone())).to_string();
     let entry = view.get(key.as_bytes()).and_then(|kv| NodeEntry::decode(&kv.value).ok());
     entry
         .and_then(|entry| entry.underlay_address(true).or_else(|| entry.underlay_address(false)))
@@ -292,7 +301,7 @@ pub async fn rewrite_hosts(api: &Api, node: &NodeName) -> Result<(), Failure> {
         api.commit(|view| {
             let Some(kv) = view.get(key.as_bytes()) else { return Ok(Plan::nothing(())) };
             let Ok(record) = records::decode::<EndpointRecord>(&kv) else { return Ok(Plan::nothing(())) };
-            let host = host_of(api, view, node)?;
+            let host = host_of(view, &api.cluster, node)?;
             let mut transaction = Transaction::new().unchanged(key.clone(), kv.mod_revision);
             for address in record.value.addresses.clone() {
                 let (key, value) = entry(api, &record.value, address, host);

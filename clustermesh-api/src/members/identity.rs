@@ -37,7 +37,7 @@ pub fn plan(view: &View, cluster: &ClusterSpec, labels: &LabelSet) -> Result<Pla
         && record.labels == labels.to_wire()
         && record.id.cluster() == Some(cluster.id)
     {
-        return Ok(keep(view, cluster, transaction, &label_key, record)?);
+        return keep(view, cluster, transaction, &label_key, record);
     }
     if let Some(id) = published(view, cluster, labels) {
         let record = IdentityRecord { id, labels: labels.to_wire(), retiring: false };

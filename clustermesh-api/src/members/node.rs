@@ -28,7 +28,7 @@ use crate::records::{self, NodeRecord, key};
 use crate::store::{KeyRange, Transaction, View};
 
 /// An agent that was not heard for so long does not run.
-const SILENT: Duration = Duration::from_secs(60);
+const SILENT: Duration = Duration::from_mins(1);
 /// Longest of the short texts that a node says of itself.
 const TEXT_BYTES: usize = 128;
 

@@ -15,7 +15,7 @@ use crate::records::{self, EndpointRecord, NodeRecord, RevocationRecord, key};
 use crate::store::{KeyRange, Transaction};
 
 /// Longer than any certificate of a member lives.
-const REMEMBERED: Duration = Duration::from_secs(48 * 3600);
+const REMEMBERED: Duration = Duration::from_hours(48);
 /// Endpoints per transaction: each takes a few writes of etcd's 128.
 const CHUNK: usize = 20;
 

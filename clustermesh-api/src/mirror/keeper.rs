@@ -3,6 +3,7 @@
 //! It only looks at what the links' records say, so it finishes after a restart what was begun before it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use fabric_core::admission::OwnedPrefixes;
@@ -39,7 +40,8 @@ pub async fn keep(api: SharedApi, stop: CancellationToken) -> anyhow::Result<()>
         () = stop.cancelled() => return Ok(()),
         () = api.view.loaded() => {}
     }
-    let mut keeper = Keeper { api, stop: stop.clone(), mirrors: JoinSet::new(), running: BTreeMap::new() };
+    let mut keeper =
+        Keeper { api, stop: stop.clone(), mirrors: JoinSet::new(), running: BTreeMap::new(), settled: None };
     let mut backoff = Backoff::new(Duration::from_millis(100), RECHECK);
     loop {
         let snapshot = keeper.api.view.list(&KeyRange::prefix(key::LINKS));
@@ -87,6 +89,8 @@ struct Keeper {
     stop: CancellationToken,
     mirrors: JoinSet<()>,
     running: BTreeMap<ClusterName, Running>,
+    /// The links' revisions when everything was last as they say.
+    settled: Option<BTreeMap<ClusterName, i64>>,
 }
 
 impl Keeper {
@@ -111,8 +115,13 @@ impl Keeper {
                 LinkMode::Blocked | LinkMode::Released => self.clean(name, Some(link)).await?,
             }
         }
-        for name in self.strangers(&links) {
-            self.clean(&name, None).await?;
+        let revisions = links.iter().map(|(name, link)| (name.clone(), link.mod_revision)).collect();
+        // Looking for strangers means looking at every copied row.
+        if self.settled.as_ref() != Some(&revisions) {
+            for name in self.strangers(&links) {
+                self.clean(&name, None).await?;
+            }
+            self.settled = Some(revisions);
         }
         Ok(())
     }
@@ -128,7 +137,7 @@ impl Keeper {
         let own = std::iter::once(&self.api.cluster);
         let specs = own.chain(links.values().map(|link| &link.value.cluster));
         let owned = specs.flat_map(|spec| spec.prefixes.iter().map(|prefix| (*prefix, spec.name.clone())));
-        self.api.owned.store(std::sync::Arc::new(OwnedPrefixes::new(owned)));
+        self.api.owned.store(Arc::new(OwnedPrefixes::new(owned)));
     }
 
     fn start(&mut self, name: &ClusterName, link: &Stored<LinkRecord>) {
@@ -137,7 +146,7 @@ impl Keeper {
         }
         let stop = self.stop.child_token();
         self.running.insert(name.clone(), Running { stop: stop.clone(), mod_revision: link.mod_revision });
-        let mirror = Mirror::new(self.api.clone(), link.clone());
+        let mirror = Mirror::new(Arc::clone(&self.api), link.clone());
         self.mirrors.spawn(async move {
             mirror.run(stop.clone()).await;
             // However it ended: the keeper may start another.
@@ -149,7 +158,7 @@ impl Keeper {
         let api = &self.api;
         let revision = link.map_or(0, |link| link.mod_revision);
         writer::remove(&api.store, &api.view, name, revision).await?;
-        api.claims.lock().unwrap_or_else(std::sync::PoisonError::into_inner).release_cluster(name);
+        api.claims.lock().unwrap_or_else(PoisonError::into_inner).release_cluster(name);
         api.links.forget(name);
         if let Some(link) = link.filter(|link| link.value.mode == LinkMode::Released) {
             let transaction =
@@ -167,9 +176,10 @@ impl Keeper {
         let mut found = BTreeSet::new();
         for prefix in ranges {
             for kv in api.view.list(&KeyRange::prefix(prefix)).kvs {
-                let cluster = match Key::parse(&kv.key, &api.cluster.name) {
-                    Ok(Key::Row { cluster, .. } | Key::Synced { cluster, .. } | Key::ClusterConfig(cluster)) => cluster,
-                    _ => continue,
+                let Ok(Key::Row { cluster, .. } | Key::Synced { cluster, .. } | Key::ClusterConfig(cluster)) =
+                    Key::parse(&kv.key, &api.cluster.name)
+                else {
+                    continue;
                 };
                 if cluster != api.cluster.name && !links.contains_key(&cluster) {
                     found.insert(cluster);

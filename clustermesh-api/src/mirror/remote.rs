@@ -1,6 +1,8 @@
 //! The other cluster's mesh endpoint, read with suspicion: bounded answers, one store identity per session (the store
 //! client sees to that), revisions that only rise.
 
+use std::time::Duration;
+
 use fabric_core::names::ClusterName;
 use fabric_core::wire::key::{CACHE_PREFIX, CLUSTER_CONFIG_PREFIX, STATE_PREFIX, SYNCED_PREFIX};
 use fabric_core::wire::{ClusterConfig, Form, Key, Kind};
@@ -11,6 +13,8 @@ use crate::store::{Header, KeyRange, KeyValue, Listing, Store, StoreError, Store
 const PAGE: i64 = 256;
 /// More keys of one family than any cluster has; a remote that sends them has lost its mind or means harm.
 const MOST_KEYS: usize = 2_000_000;
+/// The remote's word about its own store may take this long.
+const STATUS: Duration = Duration::from_secs(2);
 /// No answer of a remote is larger than this, bytes.
 const ANSWER_BYTES: usize = 16 << 20;
 
@@ -117,6 +121,12 @@ impl Remote {
                 _ => return Ok((revision, kvs)),
             }
         }
+    }
+
+    /// Whether the remote's own store answers. Ours says so; of others' etcd the answer itself is the proof.
+    pub async fn has_store(&self) -> bool {
+        let status = tokio::time::timeout(STATUS, self.store.status()).await;
+        !matches!(status, Ok(Ok(status)) if status.leader == 0)
     }
 
     /// Watches everything that the remote says of itself in one stream, so that its order is the remote's own.

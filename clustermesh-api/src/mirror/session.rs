@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use clustermesh_api_proto::fabric::v1::LinkState;
@@ -191,7 +191,7 @@ impl Mirror {
         let mut remote = self.connect()?;
         let config = self.ready(&mut remote).await?;
         let refusals = self.api.links.get(&self.name).refusals;
-        let mut judge = Judge::new(self.api.clone(), self.grant.clone(), config.form(), refusals);
+        let mut judge = Judge::new(Arc::clone(&self.api), self.grant.clone(), config.form(), refusals);
         let revision = self.copy(&mut remote, &config, &mut judge).await?;
         let rows = remote.watch_rows(config.form(), revision + 1).await?;
         let configs = remote.watch_config(revision + 1).await?;
@@ -262,7 +262,19 @@ impl Mirror {
                         }
                     }
                 }
-                () = self.probe.notified() => rows.request_progress().await?,
+                () = self.probe.notified() => {
+                    rows.request_progress().await?;
+                    let now = Instant::now();
+                    let has_store = remote.has_store().await;
+                    let was_down = *self.link().state() == State::StoreDown;
+                    match (was_down, has_store) {
+                        (_, false) => self.link().handle_store_down(now),
+                        // Nothing was missed: the watch went on all the time.
+                        (true, true) => self.link().handle_synced(now),
+                        (false, true) => {}
+                    }
+                    self.report();
+                }
             }
         }
     }

@@ -1,6 +1,5 @@
 //! Who calls, and whether it may.
 
-use clustermesh_api_proto::fabric::v1 as proto;
 use fabric_core::error_code as codes;
 use fabric_core::token::MemberKind;
 use tonic::{Code, Request};
@@ -78,9 +77,4 @@ pub fn admin_for<T>(api: &Api, request: &Request<T>, call: &'static str) -> Resu
     let admin = admin(api, request)?;
     tracing::info!(admin, call, "administration");
     Ok(())
-}
-
-/// What a node kind is in messages.
-pub fn kind(kind: MemberKind) -> proto::NodeKind {
-    crate::convert::kind_to_proto(kind)
 }

@@ -196,7 +196,15 @@ mod tests {
 
     fn status(available: bool) -> ViewStatus {
         let header = Header::default();
-        ViewStatus { loaded: true, available, detail: String::new(), generation: 7, header, oldest_revision: 0, store: None }
+        ViewStatus {
+            loaded: true,
+            available,
+            detail: String::new(),
+            generation: 7,
+            header,
+            oldest_revision: 0,
+            store: None,
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -134,7 +134,7 @@ impl SyncTable {
             && from.revision >= inner.log_from
             && from.revision <= inner.position.revision;
         if !known {
-            let all = inner.rows.values().map(|row| put(row)).collect();
+            let all = inner.rows.values().map(put).collect();
             return (inner.position, Delta::List(all));
         }
         let mut last: BTreeMap<&RowKey, Option<&Shared>> = BTreeMap::new();
@@ -145,6 +145,18 @@ impl SyncTable {
         let puts = last.values().filter_map(|row| row.map(put));
         let deletes = last.iter().rev().filter(|(_, row)| row.is_none()).map(|(key, _)| delete(key));
         (inner.position, Delta::Changes(puts.chain(deletes).collect()))
+    }
+
+    /// The nodes of one cluster, by name.
+    pub fn nodes_of(&self, cluster: &str) -> Vec<proto::Node> {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        let first = RowKey::Node(cluster.to_owned(), String::new());
+        let rows = inner.rows.range(first..).map(|(_, row)| row.as_ref());
+        let nodes = rows.map_while(|row| match row {
+            proto::change::Row::Node(node) if node.cluster == cluster => Some(node.clone()),
+            _ => None,
+        });
+        nodes.collect()
     }
 
     /// Looks at every row of a snapshot.

@@ -25,7 +25,7 @@ use crate::store::KeyRange;
 use crate::tls::{ALPN_H2, ClientIdentity, Connector, ServerTrust, client_config, mesh_channel};
 
 /// Nothing here takes longer, even on a busy machine.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 
 /// A running server.
 pub(crate) struct Cluster {
@@ -87,10 +87,9 @@ impl Cluster {
             let _ = sender.send(Arc::clone(api));
         });
         let task = tokio::spawn(running);
-        match tokio::time::timeout(DEADLINE, started).await.expect("the API starts in time") {
-            Ok(api) => Self { api, config, directory, stop, task },
-            Err(_) => panic!("the API did not start: {:?}", task.await),
-        }
+        let started = tokio::time::timeout(DEADLINE, started).await.expect("the API starts in time");
+        let Ok(api) = started else { panic!("the API did not start: {:?}", task.await) };
+        Self { api, config, directory, stop, task }
     }
 
     pub(crate) async fn stop(self) -> (ApiConfig, Arc<TempDir>) {

@@ -78,7 +78,7 @@ async fn a_remote_speaks_only_for_itself() {
     let (eu, us) = linked("eu", "us").await;
     let (_, eu1) = eu.node("a1", 1).await;
     let id = u32::from(us.config.cluster.id.value());
-    let (own, foreign) = (id << 16 | 300, (id ^ 1) << 16 | 300);
+    let (own, foreign) = (id << 16 | 0x123, (id ^ 1) << 16 | 0x123);
     let inside = us.config.cluster.prefixes[0].nth(777).unwrap();
     let ip = |address: &str, identity: u32, host: &str| {
         format!(

@@ -156,7 +156,7 @@ async fn identities_without_endpoints_go_and_come_back_the_same_if_taken_up_in_t
     let mut idle = std::collections::BTreeMap::new();
     let now = std::time::SystemTime::now();
     let collect = crate::controllers::collector::pass;
-    collect(&eu.api, &mut idle, std::time::Duration::from_secs(600), now).await.unwrap();
+    collect(&eu.api, &mut idle, std::time::Duration::from_mins(10), now).await.unwrap();
     assert_eq!(agent.put_endpoint(request.clone()).await.unwrap().into_inner().identity.unwrap().id, id);
     agent.delete_endpoint(proto::DeleteEndpointRequest { name: "demo/web".to_owned() }).await.unwrap();
     collect(&eu.api, &mut idle, std::time::Duration::ZERO, now).await.unwrap();

@@ -45,7 +45,7 @@ async fn a_shared_service_has_the_backends_of_both() {
     a1.put_endpoint(endpoint("demo/web", "app=web", address(&eu1, 5))).await.unwrap();
     b1.put_endpoint(endpoint("demo/web", "app=web", address(&us1, 6))).await.unwrap();
     let (here, there) = (format!("{}:8080", address(&eu1, 5)), format!("{}:8080", address(&us1, 6)));
-    backends(&eu, &[here.clone()]).await;
+    backends(&eu, std::slice::from_ref(&here)).await;
     assert!(eu.keys("cilium/state/services/").is_empty(), "it is not shared");
     assert_eq!(service(&eu).unwrap().frontends.len(), 2);
 
@@ -64,8 +64,8 @@ async fn a_shared_service_has_the_backends_of_both() {
     backends(&us, &[here.clone(), there.clone()]).await;
     assert_eq!(service(&eu).unwrap().affinity, "local");
     a1.delete_endpoint(proto::DeleteEndpointRequest { name: "demo/web".to_owned() }).await.unwrap();
-    backends(&eu, &[there.clone()]).await;
-    backends(&us, &[there.clone()]).await;
+    backends(&eu, std::slice::from_ref(&there)).await;
+    backends(&us, std::slice::from_ref(&there)).await;
     us.admin().share_service(share(false)).await.unwrap();
     backends(&eu, &[]).await;
     backends(&us, &[there]).await;
