@@ -250,6 +250,7 @@ impl App {
             tables: Arc::clone(&self.tables),
             maps: Arc::clone(self.datapath.maps()),
             wireguard: LastStatus::default(),
+            realised: self.realised.subscribe(),
             health: self.health.clone(),
         };
         self.start_reconcilers(&mut tasks, &sight)?;
@@ -260,7 +261,6 @@ impl App {
             client: self.client.clone(),
             sight: sight.clone(),
             connection: self.connection.subscribe(),
-            realised: self.realised.subscribe(),
         };
         tasks.spawn("local_api", local_api::serve(local, self.listener, token.clone()));
         tasks.spawn("endpoints", self.endpoints.clone().follow(token.clone()));

@@ -9,8 +9,8 @@ use std::time::Duration;
 use clustermesh_api_proto::fabric::v1 as proto;
 use fabric_core::backoff::Backoff;
 use fabric_core::config::{MemberKind, NodeConfig};
-use fabric_core::ids::Revision;
 use fabric_core::names::{Namespace, ObjectName};
+use fabric_core::sync::ProtocolError;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api_client::ApiClient;
 use crate::health::Health;
 use crate::state_file::{MachineGrant, Registration};
-use crate::tables::apply::Applier;
+use crate::tables::apply::{self, Applied, Applier};
 use crate::tables::cluster::ClusterRow;
 use crate::tables::node::NodeRow;
 use crate::tables::{InvalidRow, Tables};
@@ -54,6 +54,8 @@ pub(crate) enum StreamError {
     Answer(#[from] InvalidRow),
     #[error("the API's answer to the registration lacks the {0}")]
     Incomplete(&'static str),
+    #[error("the API's stream broke its promises")]
+    Protocol(#[from] ProtocolError),
     #[error("the API ended the stream")]
     Ended,
 }
@@ -147,20 +149,21 @@ impl ApiStream {
     }
 
     async fn stream(&self) -> Result<(), StreamError> {
-        let from = {
+        let (from, mut applier) = {
             let mesh = self.tables.mesh.borrow();
-            let revision = mesh.revision.map_or(0, Revision::value);
-            proto::SyncRequest { generation: mesh.generation.value(), revision }
+            let position = apply::position(&mesh);
+            let (generation, revision) = (position.generation.value(), position.revision.value());
+            (proto::SyncRequest { generation, revision }, Applier::new(&mesh))
         };
         let mut api = self.client.agent_api();
         let opened = tokio::time::timeout(ANSWER, api.sync(from)).await;
         let opened = opened.map_err(|_| StreamError::Late { what: "the stream" })?;
         let mut stream = opened.map_err(|status| self.refused("the stream", &status))?.into_inner();
-        let mut applier = Applier::default();
         // A stream that says nothing is alive as long as the connection is: its keep-alive finds out.
         while let Some(message) = stream.message().await.map_err(|status| self.refused("the stream", &status))? {
-            let mut applied = crate::tables::apply::Applied::default();
-            self.tables.mesh.send_modify(|mesh| applied = applier.apply(mesh, &message));
+            let mut outcome = Ok(Applied::default());
+            self.tables.mesh.send_modify(|mesh| outcome = applier.apply(mesh, &message));
+            let applied = outcome?;
             for refused in &applied.refused {
                 tracing::warn!(%refused, "a row from the API was not taken");
             }

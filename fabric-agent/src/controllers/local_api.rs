@@ -17,7 +17,6 @@ use super::api_stream::Connection;
 use super::endpoints::{EndpointController, NewWorkload};
 use super::report::Sight;
 use crate::api_client::ApiClient;
-use crate::reconcilers::datapath::Realised;
 use crate::tables::node::NodeRow;
 
 const ANSWER: std::time::Duration = std::time::Duration::from_secs(8);
@@ -29,7 +28,6 @@ pub(crate) struct LocalApi {
     pub(crate) client: ApiClient,
     pub(crate) sight: Sight,
     pub(crate) connection: watch::Receiver<Connection>,
-    pub(crate) realised: watch::Receiver<Realised>,
 }
 
 /// Binds the socket, 0600; one that a dead process left behind is replaced.
@@ -119,12 +117,10 @@ impl LocalApi {
         let mesh = self.sight.tables.mesh.borrow().clone();
         let local = self.sight.tables.local.borrow().clone();
         let connection = self.connection.borrow().clone();
-        let realised = self.realised.borrow().clone();
+        let realised = self.sight.realised.borrow().clone();
         let endpoints = Arc::clone(&self.sight.tables.endpoints.borrow());
         let key = local.as_ref().map(|local| (local.cluster.clone(), local.name.clone()));
         let node = key.and_then(|key| mesh.nodes.get(&key).cloned());
-        let mut problems = self.sight.health.problems();
-        problems.extend(realised.problems.iter().cloned());
         let mut tables: Vec<(&str, usize)> = mesh.sizes();
         tables.push(("endpoints", endpoints.len()));
         let counted = |sizes: &[(&str, usize)]| {
@@ -134,7 +130,7 @@ impl LocalApi {
             node: node.as_ref().map(NodeRow::to_proto),
             cluster: mesh.local_cluster().map(crate::tables::cluster::ClusterRow::to_proto),
             synced: connection.in_step && local.is_some() && realised.passes > 0,
-            problem: problems.join("; "),
+            problem: self.sight.problems().join("; "),
             revision: mesh.revision.map_or(0, fabric_core::ids::Revision::value),
             peers: self.sight.peers(),
             drops: self.sight.drops(),

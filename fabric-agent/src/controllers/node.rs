@@ -220,6 +220,7 @@ impl NodeController {
         };
         tokio::task::spawn_blocking(hang).await?.context("the programs")?;
         if let Some(wireguard) = wireguard {
+            sysctl::own_device(self.wireguard.name.as_str())?;
             self.netlink.set_up(wireguard).await?;
         }
         Ok(())

@@ -8,10 +8,12 @@ use clustermesh_api_proto::fabric::v1::{DropReport, PeerReport, ReportRequest};
 use fabric_agent_datapath::Maps;
 use fabric_agent_datapath::rows::Direction;
 use fabric_wireguard::{DeviceStatus, PublicKey};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::api_client::ApiClient;
 use crate::health::Health;
+use crate::reconcilers::datapath::Realised;
 use crate::reconcilers::wireguard::LastStatus;
 use crate::tables::{Mesh, Tables};
 
@@ -24,6 +26,7 @@ pub(crate) struct Sight {
     pub(crate) tables: Arc<Tables>,
     pub(crate) maps: Arc<Maps>,
     pub(crate) wireguard: LastStatus,
+    pub(crate) realised: watch::Receiver<Realised>,
     pub(crate) health: Health,
 }
 
@@ -32,6 +35,16 @@ impl Sight {
     pub(crate) fn peers(&self) -> Vec<PeerReport> {
         let status = self.wireguard.get().unwrap_or_default();
         peers(&self.tables.mesh.borrow(), &status, SystemTime::now())
+    }
+
+    /// All that is wrong: parts, maps, endpoints.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        let mut problems = self.health.problems();
+        problems.extend(self.realised.borrow().problems.iter().cloned());
+        let endpoints = Arc::clone(&self.tables.endpoints.borrow());
+        let troubled = endpoints.values().filter(|row| !row.problem.is_empty());
+        problems.extend(troubled.map(|row| format!("workload {}: {}", row.id, row.problem)));
+        problems
     }
 
     /// Drops by reason and direction.
@@ -84,7 +97,7 @@ pub(crate) async fn run(client: ApiClient, sight: Sight, cancel: CancellationTok
         let request = ReportRequest {
             peers: sight.peers(),
             drops: sight.drops(),
-            problems: sight.health.problems(),
+            problems: sight.problems(),
             endpoints: u32::try_from(sight.tables.endpoints.borrow().len()).unwrap_or(u32::MAX),
         };
         let mut api = client.agent_api();

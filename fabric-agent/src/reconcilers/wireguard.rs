@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use fabric_core::backoff::Backoff;
+use fabric_core::cluster::Encryption;
 use fabric_wireguard::{Controller, DeviceError, DeviceSettings, DeviceStatus, PrivateKey};
 use tokio_util::sync::CancellationToken;
 
@@ -78,6 +79,11 @@ pub(crate) async fn run(mut params: Params, mut tables: Reader, cancel: Cancella
 }
 
 fn pass(params: &mut Params, snapshot: &Snapshot) -> Result<(), DeviceError> {
+    // A mesh in clear runs no engine; its absence is no fault then.
+    let encrypted = |cluster| snapshot.local.encryption_with(cluster) == Encryption::Wireguard;
+    if !snapshot.mesh.clusters.values().any(encrypted) && snapshot.local.encryption == Encryption::None {
+        return Ok(());
+    }
     let settings =
         DeviceSettings { private_key: Some(params.key.clone()), listen_port: Some(params.port), fwmark: None };
     params.controller.configure(&settings)?;

@@ -1,5 +1,7 @@
 //! A whole agent in a network namespace of its own, against an API that the test plays. Needs root; skips without.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "test code outside test functions")]
+
 mod api;
 mod node;
 

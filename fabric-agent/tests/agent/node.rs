@@ -43,7 +43,11 @@ pub(crate) fn is_root() -> bool {
 }
 
 /// Waits for a condition, with a deadline.
-pub(crate) async fn wait_for<F: Future<Output = bool>>(what: &str, deadline: Duration, mut condition: impl FnMut() -> F) {
+pub(crate) async fn wait_for<F: Future<Output = bool>>(
+    what: &str,
+    deadline: Duration,
+    mut condition: impl FnMut() -> F,
+) {
     let end = Instant::now() + deadline;
     while !condition().await {
         assert!(Instant::now() < end, "waited {deadline:?} for {what}");

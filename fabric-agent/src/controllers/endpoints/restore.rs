@@ -2,6 +2,7 @@
 //! workloads at once (sizes of packets) is brought to each.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +14,9 @@ use crate::plan::LocalNode;
 use crate::state_file::MachineGrant;
 use crate::sys::netns::Netns;
 use crate::tables::endpoint::{EndpointRow, Place};
+
+/// How often it is looked whether workloads' devices are still there, when nothing else happens.
+const LOOK: Duration = Duration::from_secs(10);
 
 impl EndpointController {
     /// Restores, then follows changes of the node and of clusters, until cancelled.
@@ -33,7 +37,24 @@ impl EndpointController {
             }
             tokio::select! {
                 changed = tables.changed() => if changed.is_err() { return Ok(()) },
+                () = tokio::time::sleep(LOOK), if seen.is_some() => self.withdraw_vanished().await,
                 () = cancel.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    /// A namespace that was removed took its devices along without a word: its workload is gone.
+    async fn withdraw_vanished(&self) {
+        let open: Vec<EndpointRow> = self.list().into_iter().filter(|row| row.is_open() && !row.is_machine()).collect();
+        for row in open {
+            let _turn = self.turn(&row.id).await;
+            if !matches!(self.parts.netlink.link(&row.host_interface).await, Ok(None)) {
+                continue;
+            }
+            tracing::info!(id = row.id, "the workload's namespace is gone; withdrawing it");
+            match self.undo(&row.id).await {
+                Ok(()) => drop(self.withdraw(&row.id).await),
+                Err(error) => tracing::warn!(id = row.id, %error, "a vanished workload could not be cleaned up"),
             }
         }
     }
