@@ -13,6 +13,8 @@ use fabric_core::error_code as codes;
 use fabric_core::names::NodeName;
 use fabric_core::token::MemberKind;
 
+use tonic::Code;
+
 use crate::failure::Failure;
 use crate::pki::Pin;
 use crate::records::{self, NodeRecord, Stored, key};
@@ -35,7 +37,9 @@ impl Member {
     /// # Errors
     /// When the name is registered with another key or as another kind.
     pub fn record(&self, view: &View) -> Result<Option<Stored<NodeRecord>>, Failure> {
-        let Some(stored) = records::read::<NodeRecord>(view, &key::node(&self.name))? else { return Ok(None) };
+        let Some(stored) = records::read::<NodeRecord>(view, &key::node(&self.name))? else {
+            return self.not_gone(view).map(|()| None);
+        };
         let record = &stored.value;
         let mine = self.key.to_string();
         if record.key != mine && record.previous_key.as_ref() != Some(&mine) {
@@ -49,6 +53,15 @@ impl Member {
             return Err(Failure::refused(codes::NAME_TAKEN, message));
         }
         Ok(Some(stored))
+    }
+
+    /// One that was revoked has no record; its older keys, renewed away, are not marked one by one.
+    fn not_gone(&self, view: &View) -> Result<(), Failure> {
+        if view.get(key::revoked_name(&self.name).as_bytes()).is_none() {
+            return Ok(());
+        }
+        let message = format_args!("node {} was revoked", self.name);
+        Err(Failure::new(codes::NODE_REVOKED, Code::PermissionDenied, message))
     }
 
     /// Its record; it must have registered.

@@ -34,7 +34,8 @@ pub async fn revoke(api: &Api, name: &NodeName) -> Result<(), Failure> {
             let Some(kv) = view.get(node_key.as_bytes()) else {
                 return Err(Failure::not_found(format_args!("there is no node {name}")));
             };
-            let mut transaction = Transaction::new().unchanged(node_key.clone(), kv.mod_revision);
+            let transaction = Transaction::new().unchanged(node_key.clone(), kv.mod_revision);
+            let mut transaction = transaction.put(key::revoked_name(name), mark.clone());
             let mut ranges = Vec::new();
             if let Ok(stored) = records::decode::<NodeRecord>(&kv) {
                 for pin in std::iter::once(&stored.value.key).chain(&stored.value.previous_key) {

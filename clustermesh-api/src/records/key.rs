@@ -46,6 +46,11 @@ pub fn revoked(key: &Pin) -> String {
     format!("{REVOKED}{key}")
 }
 
+/// The mark of a name whose certificates of before are refused, whatever their keys.
+pub fn revoked_name(name: &NodeName) -> String {
+    format!("{REVOKED}name/{name}")
+}
+
 /// Label sets can be longer than a key should be: the key holds their hash, the record the labels themselves.
 pub fn identity_labels(labels: &LabelSet) -> String {
     format!("{IDENTITY_LABELS}{}", hex::encode(Sha256::digest(labels.to_wire())))

@@ -1,5 +1,7 @@
 //! Who calls, and whether it may.
 
+use std::time::SystemTime;
+
 use fabric_core::error_code as codes;
 use fabric_core::token::MemberKind;
 use tonic::{Code, Request};
@@ -54,8 +56,24 @@ pub fn member<T>(api: &Api, request: &Request<T>) -> Result<Member, Failure> {
         (Role::Machine(name), key) => (MemberKind::Machine, name, key),
         _ => return Err(Failure::forbidden("only a node's or machine's certificate may call this")),
     };
-    api.nodes.heard(&name, std::time::SystemTime::now());
-    Ok(Member { name, kind, key })
+    let member = Member { name, kind, key };
+    still_member(api, &member)?;
+    api.nodes.heard(&member.name, SystemTime::now());
+    Ok(member)
+}
+
+/// Whether a member's certificate is (still) the one that counts for its name.
+///
+/// # Errors
+/// When it was revoked, or the name is another key's.
+pub fn still_member(api: &Api, member: &Member) -> Result<(), Failure> {
+    not_revoked(api, &member.key)?;
+    match member.record(&api.view) {
+        // A record that somebody damaged keeps nobody out; what needs it says so.
+        Err(failure) if failure.code() == codes::GARBAGE_IN_STORE => Ok(()),
+        Err(failure) => Err(failure),
+        Ok(_) => Ok(()),
+    }
 }
 
 /// That the caller administers this cluster. Returns its name.

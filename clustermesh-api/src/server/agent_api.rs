@@ -44,7 +44,7 @@ impl AgentApi for AgentService {
             table: self.api.rows.clone(),
             store: self.api.view.status_changes(),
             from: Position { generation: from.generation, revision: from.revision },
-            permit: move || Ok(access::not_revoked(&api, &member.key)?),
+            permit: move || Ok(access::still_member(&api, &member)?),
             stop: self.stop.clone(),
         };
         Ok(Response::new(Box::pin(stream(params))))
@@ -89,7 +89,6 @@ impl AgentApi for AgentService {
 
     async fn leave(&self, request: Request<proto::LeaveRequest>) -> Result<Response<proto::LeaveResponse>, Status> {
         let member = access::member(&self.api, &request)?;
-        member.record(&self.api.view)?;
         revoke::revoke(&self.api, &member.name).await?;
         Ok(Response::new(proto::LeaveResponse {}))
     }

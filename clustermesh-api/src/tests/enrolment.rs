@@ -112,7 +112,24 @@ async fn a_certificate_is_renewed_with_another_key() {
     let (key, csr) = request();
     let answer = agent.renew_certificate(proto::RenewCertificateRequest { csr }).await.unwrap().into_inner();
     let leaf = Leaf::from_pem(&answer.certificate_pem, &key.serialize_pem()).unwrap();
-    eu.agent(&leaf).register_node(node_request("n1", 1)).await.unwrap();
+    let mut renewed = eu.agent(&leaf);
+    renewed.register_node(node_request("n1", 1)).await.unwrap();
     agent.register_node(node_request("n1", 1)).await.unwrap();
+    // After a second renewal the first key is of no use any more, and after a revocation neither is any other.
+    renewed.renew_certificate(proto::RenewCertificateRequest { csr: request().1 }).await.unwrap();
+    let refused = agent.sync(proto::SyncRequest::default()).await.unwrap_err();
+    assert!(refused.message().starts_with("FAB-3104"), "{}", refused.message());
+    renewed.register_node(node_request("n1", 1)).await.unwrap();
+    eu.admin().revoke_node(proto::RevokeNodeRequest { name: "n1".to_owned() }).await.unwrap();
+    for mut old in [agent, renewed] {
+        let refused = old.register_node(node_request("n1", 1)).await.unwrap_err();
+        assert!(refused.message().starts_with("FAB-3105"), "{}", refused.message());
+    }
+    // The name may be given anew.
+    let secret = token(&eu, proto::NodeKind::Node, "n1", &[], 60).await;
+    let (key, csr) = request();
+    let answer = eu.anonymous().join(join(&secret, "n1", &csr)).await.unwrap().into_inner();
+    let leaf = Leaf::from_pem(&answer.certificate_pem, &key.serialize_pem()).unwrap();
+    eu.agent(&leaf).register_node(node_request("n1", 1)).await.unwrap();
     eu.stop().await;
 }

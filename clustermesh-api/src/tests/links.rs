@@ -1,10 +1,14 @@
 //! Two clusters.
 
+use std::time::{Duration, SystemTime};
+
 use clustermesh_api_proto::fabric::v1 as proto;
 use fabric_core::ids::ClusterId;
 use tonic::Code;
 
 use super::cluster::{Cluster, address, config, endpoint, eventually, linked, spec};
+use crate::pki::{Authority, KeyMaterial, LeafRequest, Role, Validity};
+use crate::tls::{ALPN_H2, ClientCertificate, ServerCertificate, TrustedAuthorities, accept, server_config};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn state_travels_both_ways_and_goes_with_the_link() {
@@ -123,6 +127,36 @@ async fn what_stands_against_a_link_is_named_and_nothing_is_written() {
     assert!(eu.keys("fabric/links/").is_empty());
     eu.stop().await;
     us.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_wrong_is_named_as_such() {
+    let eu = Cluster::start("eu").await;
+    let directory = tempfile::TempDir::new().unwrap();
+    let (now, day) = (SystemTime::now(), Duration::from_hours(24));
+    let tomorrow = Validity { now: now + day, lifetime: day };
+    let us = spec("us");
+    let authority = Authority::open_or_create(directory.path(), &us.name, now).unwrap();
+    let request = LeafRequest { role: Role::Api, addresses: Vec::new(), validity: tomorrow };
+    let certificate = ServerCertificate::new(&authority.issue(&request, &KeyMaterial::Generate).unwrap()).unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let peer = proto::LinkOffer {
+        cluster: Some(crate::convert::cluster_to_proto(&us)),
+        authority_pem: authority.certificate_pem().to_owned(),
+        mesh_endpoints: vec![listener.local_addr().unwrap().to_string()],
+        ..Default::default()
+    };
+    let trusted = TrustedAuthorities::new(&us.name, authority.certificate()).unwrap();
+    let tls = server_config(&certificate, &trusted, ClientCertificate::Optional, &[ALPN_H2]).unwrap();
+    let server = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        accept(stream, &tls, &trusted).await.is_err()
+    });
+    let put = proto::PutLinkRequest { peer: Some(peer), dry_run: false };
+    let refused = eu.admin().put_link(put).await.unwrap_err();
+    assert!(refused.message().starts_with("FAB-2303"), "{}", refused.message());
+    assert!(server.await.unwrap() && eu.keys("fabric/links/").is_empty());
+    eu.stop().await;
 }
 
 impl Cluster {
