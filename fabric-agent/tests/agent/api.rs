@@ -15,7 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::node::Node;
+use super::node::{ADDRESS, Node};
 
 #[derive(Default)]
 struct State {
@@ -69,7 +69,7 @@ type Node_ = clustermesh_api_proto::fabric::v1::Node;
 
 impl FakeApi {
     pub(crate) async fn start(node: &Node) -> Self {
-        let listener = TcpListener::bind((node.address(), 0)).await.unwrap();
+        let listener = TcpListener::bind((ADDRESS, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(Mutex::new(State { machine: node.is_machine(), ..State::default() }));
         let tls = tokio_rustls::TlsAcceptor::from(Arc::new(pki(node)));

@@ -13,6 +13,9 @@ use tonic::transport::Channel;
 
 use super::api::FakeApi;
 
+/// Every node's address: each has a namespace of its own.
+pub(crate) const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
 pub(crate) struct Node {
     unique: String,
     dir: tempfile::TempDir,
@@ -89,10 +92,6 @@ impl Node {
         self.machine
     }
 
-    pub(crate) fn address(&self) -> IpAddr {
-        "192.0.2.1".parse().unwrap()
-    }
-
     pub(crate) fn state_dir(&self) -> PathBuf {
         self.dir.path().join("state")
     }
@@ -102,7 +101,7 @@ impl Node {
             "cluster": "eu",
             "name": "n1",
             "kind": if self.machine { "machine" } else { "node" },
-            "addresses": [self.address()],
+            "addresses": [ADDRESS],
             "api_endpoints": [api.address],
             "state_dir": self.state_dir(),
             "run_dir": self.dir.path().join("run"),
@@ -181,7 +180,7 @@ impl Node {
     /// What the agent leaves is removed by its own clean-up, and then there is nothing.
     pub(crate) fn clean_up(self) {
         let config: serde_json::Value = serde_json::json!({
-            "cluster": "eu", "name": "n1", "addresses": [self.address()], "api_endpoints": ["192.0.2.1:1"],
+            "cluster": "eu", "name": "n1", "addresses": [ADDRESS], "api_endpoints": ["192.0.2.1:1"],
             "state_dir": self.state_dir(), "run_dir": self.dir.path().join("run"),
             "bpf_dir": Path::new("/sys/fs/bpf").join(&self.unique), "cgroup": self.cgroup,
             "wireguard": {"socket_dir": self.dir.path().join("wg"), "mode": "user"},
