@@ -26,6 +26,7 @@ use crate::node_reports::NodeReports;
 use crate::pki::{Authority, AuthorityError, IssueError, KeyMaterial, Leaf, LeafRequest, Role, Validity};
 use crate::records::{self, key};
 use crate::refusals::Refusals;
+use crate::relay::Relay;
 use crate::server::{self, Extra, Port};
 use crate::store::{
     EtcdAccess, EtcdChild, EtcdChildConfig, EtcdChildError, OpenError, Store, StoreError, Transaction, View, ViewConfig,
@@ -303,7 +304,7 @@ fn serve(
     running: Running,
     mesh: Vec<MeshEndpoint>,
     listeners: Vec<TcpListener>,
-    extra: Vec<Extra>,
+    mut extra: Vec<Extra>,
     cancel: &CancellationToken,
 ) -> Result<Tasks, RunError> {
     let Running { api, certificate, own, addresses } = running;
@@ -329,6 +330,9 @@ fn serve(
         let stop = stop.clone();
         tasks.add("mesh endpoint", async move { Ok(endpoint.serve(stop).await?) });
     }
+    let relay = Relay::new(Arc::clone(&api), stop.clone());
+    extra.push(relay.routes());
+    tasks.add("relay", relay.keep());
     tasks.add("api", server::serve(Arc::clone(&api), port, extra, stop));
     tracing::info!(cluster = %api.cluster.name, api = ?api.advertised.api, mesh = ?api.advertised.mesh, "serving");
     Ok(tasks)

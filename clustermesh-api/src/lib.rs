@@ -3,7 +3,7 @@
 //! - [`store`], [`pki`], [`tls`]: what everything stands on.
 //! - [`mesh_endpoint`]: what other clusters read. [`mirror`]: what we read of them.
 //! - [`server`]: the API's port, its calls carried out by [`members`], [`enrol`], [`links`], [`objects`].
-//! - [`sync_server`]: the streams to our own agents.
+//! - [`sync_server`]: the streams to our own agents. [`relay`]: flows of all nodes.
 //! - [`controllers`]: what happens without anybody asking.
 //!
 //! Where to begin reading: [`app`], which puts it together, then [`commit`], by which everything is written.
@@ -26,6 +26,7 @@ pub mod objects;
 pub mod pki;
 pub mod records;
 pub mod refusals;
+pub mod relay;
 pub mod server;
 pub mod service_index;
 pub mod status;
