@@ -109,6 +109,13 @@ impl Node {
         }
     }
 
+    /// What an underlay that carries packets as they are must know: the way to the other's prefixes.
+    fn route_to(&self, other: &Self) {
+        let [v4, v6] = other.prefixes();
+        self.namespace.ip(&format!("route add {v4} via {} dev {WIRE}", other.underlay_ipv4()));
+        self.namespace.ip(&format!("route add {v6} via {} dev {WIRE}", other.underlay_ipv6()));
+    }
+
     fn attach(&self) {
         let (wire, host_side) = (self.namespace.index(WIRE), self.namespace.index(HOST_SIDE));
         self.namespace.enter(|| {
@@ -180,6 +187,14 @@ impl Node {
         maps.set_config(&self.config(routing)).unwrap();
     }
 
+    /// Bare packets find their next hop by the routing table.
+    fn route_to(&self, other: &Self) {
+        let gateways = [IpAddr::from(other.underlay_ipv4()), other.underlay_ipv6().into()];
+        for (prefix, gateway) in other.prefixes().into_iter().zip(gateways) {
+            self.namespace.ip(&format!("route add {prefix} via {gateway} dev {WIRE}"));
+        }
+    }
+
     /// From now on nothing passes in clear between this node and that one.
     pub(crate) fn require_encryption(&self, other: &Self) {
         let maps = self.datapath().maps();
@@ -242,6 +257,14 @@ impl TwoNodes {
         }
         a.fill(&b, routing);
         b.fill(&a, routing);
+        if routing == Routing::Native {
+            a.route_to(&b);
+            b.route_to(&a);
+        }
+        if routing == Routing::Native {
+            a.route_to(&b);
+            b.route_to(&a);
+        }
         Self { a, b }
     }
 
