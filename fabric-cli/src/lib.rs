@@ -25,6 +25,7 @@ pub fn run(cli: &Cli) -> ExitCode {
     let outcome = match &cli.command {
         Command::Cni => return fabric_agent::cni::main(),
         Command::Explain(args) => commands::explain::run(&cli.global, args),
+        Command::Doctor(args) => commands::doctor::run(&cli.global, args),
         Command::Completion(args) => commands::completion::run(args),
         Command::Reference => commands::reference::run(),
         Command::Wireguard(args) => match commands::process::wireguard(&cli.global, args) {
@@ -60,7 +61,6 @@ async fn run_async(cli: &Cli) -> Outcome {
         Command::Token(command) => commands::token::run(global, command).await,
         Command::Node(command) => commands::node::run(global, command).await,
         Command::Link(command) => commands::link::run(global, command).await,
-        Command::Doctor(args) => commands::doctor::run(global, args).await,
         Command::Identity(command) => commands::identity::run(global, command).await,
         Command::Workload(command) => commands::workload::run(global, command).await,
         Command::Demo(args) => commands::demo::run(global, args).await,
@@ -68,8 +68,11 @@ async fn run_async(cli: &Cli) -> Outcome {
         Command::Agent(args) => commands::process::agent(global, args).await,
         Command::Api(args) => commands::process::api(global, args).await,
         // Done before there was a runtime.
-        Command::Cni | Command::Explain(_) | Command::Completion(_) | Command::Reference | Command::Wireguard(_) => {
-            Ok(())
-        }
+        Command::Cni
+        | Command::Doctor(_)
+        | Command::Explain(_)
+        | Command::Completion(_)
+        | Command::Reference
+        | Command::Wireguard(_) => Ok(()),
     }
 }

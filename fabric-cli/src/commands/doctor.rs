@@ -20,7 +20,7 @@ pub struct DoctorArgs {
 
 #[derive(Debug, Serialize)]
 struct Check {
-    check: String,
+    name: String,
     ok: bool,
     found: String,
 }
@@ -31,11 +31,11 @@ impl Row for Check {
     const NARROW: usize = 3;
 
     fn cells(&self) -> Vec<String> {
-        vec![self.check.clone(), if self.ok { "✓ good" } else { "✗ missing" }.to_owned(), self.found.clone()]
+        vec![self.name.clone(), if self.ok { "✓ good" } else { "✗ missing" }.to_owned(), self.found.clone()]
     }
 
     fn name(&self) -> String {
-        self.check.clone()
+        self.name.clone()
     }
 }
 
@@ -43,15 +43,15 @@ impl Row for Check {
 ///
 /// # Errors
 /// When something that a node needs is missing.
-pub async fn run(global: &Global, args: &DoctorArgs) -> Outcome {
+pub fn run(global: &Global, args: &DoctorArgs) -> Outcome {
     let mut checks: Vec<Check> = fabric_agent::features()
         .into_iter()
-        .map(|f| Check { check: f.name.to_owned(), ok: f.present, found: f.message })
+        .map(|f| Check { name: f.name.to_owned(), ok: f.present, found: f.message })
         .collect();
     let config = machine::read_yaml::<fabric_core::config::NodeConfig>(&args.dirs.state_dir.join("node.yaml")).ok();
     let engine = config.as_ref().is_none_or(fabric_agent::needs_engine);
     let found = if engine { "user space: the kernel has none, or the configuration says so" } else { "kernel" };
-    checks.push(Check { check: "wireguard".to_owned(), ok: true, found: found.to_owned() });
+    checks.push(Check { name: "wireguard".to_owned(), ok: true, found: found.to_owned() });
     let etcd = std::env::var_os("PATH").into_iter().flat_map(|p| std::env::split_paths(&p).collect::<Vec<_>>());
     let etcd = etcd.map(|dir| dir.join("etcd")).find(|path| path.is_file());
     // Only the machine that runs the API needs it, and an etcd of the user's own does as well.
@@ -59,9 +59,9 @@ pub async fn run(global: &Global, args: &DoctorArgs) -> Outcome {
         || "none; needed only where the API runs with its own etcd".to_owned(),
         |p| p.display().to_string(),
     );
-    checks.push(Check { check: "etcd".to_owned(), ok: true, found });
+    checks.push(Check { name: "etcd".to_owned(), ok: true, found });
     output::list(global.output, &checks)?;
-    let missing: Vec<&str> = checks.iter().filter(|c| !c.ok).map(|c| c.check.as_str()).collect();
+    let missing: Vec<&str> = checks.iter().filter(|c| !c.ok).map(|c| c.name.as_str()).collect();
     if missing.is_empty() {
         return Ok(());
     }
