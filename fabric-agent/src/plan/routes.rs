@@ -1,7 +1,7 @@
 //! Routes of the node: every owned prefix and the service ranges lead to `fabric0`, so that what the node's processes
 //! send meets the same programs as what endpoints send.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use fabric_core::cluster::{Encryption, Routing};
@@ -9,6 +9,7 @@ use fabric_core::prefix::Prefix;
 
 use super::{Clusters, LocalNode, mtu, nodes};
 use crate::sys::netlink::{Route, RouteTarget};
+use crate::tables::address::AddressRow;
 use crate::tables::node::NodeRow;
 
 /// Names a route: the kernel keeps one per destination and metric.
@@ -22,6 +23,7 @@ const NEXT_HOP_METRIC: u32 = 2048;
 pub(crate) fn routes<'a>(
     clusters: &Clusters,
     rows: impl IntoIterator<Item = &'a NodeRow>,
+    addresses: impl IntoIterator<Item = &'a AddressRow>,
     local: &LocalNode,
     on_link: &[Prefix],
 ) -> BTreeMap<RouteKey, Route> {
@@ -51,7 +53,9 @@ pub(crate) fn routes<'a>(
         }
     }
     if local.routing == Routing::Native {
-        for (range, via) in next_hops(rows, clusters, local, on_link) {
+        let rows: Vec<&NodeRow> = rows.into_iter().collect();
+        let machines = placed(&rows, addresses);
+        for (range, via) in next_hops(&rows, &machines, clusters, local, on_link) {
             let size = u32::from(mtu::endpoint(local).0.value());
             add(by_host(range, size));
             let target = RouteTarget::Via(local.devices.underlay, via);
@@ -61,22 +65,37 @@ pub(crate) fn routes<'a>(
     routes
 }
 
-/// Ranges of nodes on our own link with which we talk in clear: no router needs to know them.
-fn next_hops<'a>(
-    rows: impl IntoIterator<Item = &'a NodeRow>,
+/// Addresses of machines, which have no range, by the machine's underlay address.
+fn placed<'a>(rows: &[&NodeRow], addresses: impl IntoIterator<Item = &'a AddressRow>) -> BTreeMap<IpAddr, Vec<Prefix>> {
+    let machines: BTreeSet<IpAddr> =
+        rows.iter().filter(|node| node.machine).flat_map(|node| &node.addresses).copied().collect();
+    let mut placed: BTreeMap<IpAddr, Vec<Prefix>> = BTreeMap::new();
+    for row in addresses {
+        if let Some(host) = row.host.filter(|host| machines.contains(host)) {
+            placed.entry(host).or_default().push(row.prefix);
+        }
+    }
+    placed
+}
+
+/// Ranges of nodes, and addresses of machines, on our own link with which we talk in clear: no router needs to know them.
+fn next_hops(
+    rows: &[&NodeRow],
+    machines: &BTreeMap<IpAddr, Vec<Prefix>>,
     clusters: &Clusters,
     local: &LocalNode,
     on_link: &[Prefix],
 ) -> Vec<(Prefix, IpAddr)> {
     let mut hops = Vec::new();
-    for node in nodes::by_claim(rows, local) {
+    for node in nodes::by_claim(rows.iter().copied(), local) {
         let clear = clusters
             .get(&node.cluster)
             .is_some_and(|cluster| !cluster.blocked && local.encryption_with(cluster) == Encryption::None);
         if !clear || nodes::is_local(node, local) {
             continue;
         }
-        for range in &node.ranges {
+        let of_machine = node.addresses.iter().filter_map(|address| machines.get(address)).flatten();
+        for range in node.ranges.iter().chain(of_machine) {
             let of_family = node.addresses.iter().filter(|address| address.is_ipv4() == range.is_ipv4());
             let near = of_family.copied().find(|address| on_link.iter().any(|link| link.contains(*address)));
             hops.extend(near.map(|near| (*range, near)));
@@ -88,7 +107,7 @@ fn next_hops<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::fixtures::{clusters, local, nodes as rows};
+    use crate::plan::fixtures::{self, clusters, local, nodes as rows};
 
     fn route(routes: &BTreeMap<RouteKey, Route>, prefix: &str, metric: u32) -> Option<Route> {
         routes.get(&(prefix.parse().unwrap(), metric)).copied()
@@ -97,7 +116,7 @@ mod tests {
     #[test]
     fn owned_prefixes_and_services_lead_to_fabric0() {
         let local = local();
-        let routes = routes(&clusters(), &rows(), &local, &[]);
+        let routes = routes(&clusters(), &rows(), &[], &local, &[]);
         for prefix in ["10.64.0.0/16", "10.65.0.0/16", "172.30.0.0/16"] {
             let route = route(&routes, prefix, 0).unwrap();
             assert_eq!(route.target, RouteTarget::Device(local.devices.host), "{prefix}");
@@ -111,7 +130,7 @@ mod tests {
     fn a_blocked_clusters_prefixes_lead_nowhere() {
         let mut clusters = clusters();
         clusters.get_mut("us").unwrap().blocked = true;
-        let routes = routes(&clusters, &rows(), &local(), &[]);
+        let routes = routes(&clusters, &rows(), &[], &local(), &[]);
         assert_eq!(route(&routes, "10.65.0.0/16", 0).unwrap().target, RouteTarget::Blackhole);
     }
 
@@ -120,13 +139,21 @@ mod tests {
         let mut local = local();
         local.routing = Routing::Native;
         let link = ["192.0.2.0/24".parse().unwrap()];
-        assert_eq!(routes(&clusters(), &rows(), &local, &link).len(), 3, "encrypted: WireGuard finds the way");
+        assert_eq!(routes(&clusters(), &rows(), &[], &local, &link).len(), 3, "encrypted: WireGuard finds the way");
         local.encryption = Encryption::None;
         let mut clusters = clusters();
         for cluster in clusters.values_mut() {
             cluster.encryption = Encryption::None;
         }
-        let routes = routes(&clusters, &rows(), &local, &link);
+        let mut rows = rows();
+        let mut machine = rows[2].clone();
+        (machine.name, machine.machine, machine.ranges) = ("vm".parse().unwrap(), true, Vec::new());
+        machine.addresses = vec!["192.0.2.9".parse().unwrap()];
+        rows.push(machine);
+        let addresses = [fixtures::address("10.64.255.7", 65_900, "192.0.2.9", "eu")];
+        let routes = routes(&clusters, &rows, &addresses, &local, &link);
+        let to_machine = route(&routes, "10.64.255.7", NEXT_HOP_METRIC).unwrap();
+        assert_eq!(to_machine.target, RouteTarget::Via(local.devices.underlay, "192.0.2.9".parse().unwrap()));
         let next = route(&routes, "10.64.2.0/24", NEXT_HOP_METRIC).unwrap();
         assert_eq!(next.target, RouteTarget::Via(local.devices.underlay, "192.0.2.2".parse().unwrap()));
         assert_eq!(route(&routes, "10.64.2.0/24", 0).unwrap().target, RouteTarget::Device(local.devices.host));

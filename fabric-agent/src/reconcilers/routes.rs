@@ -61,7 +61,7 @@ pub(crate) async fn run(
 async fn pass(netlink: &Netlink, snapshot: &Snapshot) -> Result<(), NetlinkError> {
     let (mesh, local) = (&snapshot.mesh, &*snapshot.local);
     let on_link: Vec<Prefix> = netlink.on_link(local.devices.underlay).await?;
-    let mut wanted = routes(&mesh.clusters, mesh.nodes.values(), local, &on_link);
+    let mut wanted = routes(&mesh.clusters, mesh.nodes.values(), mesh.addresses.values(), local, &on_link);
     // Endpoints that are not open yet get theirs when they are.
     for endpoint in snapshot.endpoints.values().filter(|endpoint| !endpoint.is_machine() && endpoint.is_open()) {
         let host_routes = wiring::routes_outside(&endpoint.addresses, endpoint.device, endpoint.mtu, &local.overlay);
