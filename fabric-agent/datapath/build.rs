@@ -27,19 +27,7 @@ fn main() -> Result<()> {
             object::check(&bytes).with_context(|| format!("check {} ({FINISHED})", file.display()))?;
             file
         }
-        // TODO(#3): fail here once the programs build.
-        None => match build(&Request { ebpf_dir, target_dir: target_dir(&out) }) {
-            Ok(built) => built.object,
-            Err(e) => {
-                writeln!(
-                    stdout(),
-                    "cargo:warning=no eBPF object: {}",
-                    e.to_string().lines().next().unwrap_or_default()
-                )?;
-                fs::write(out.join("programs.o"), [])?;
-                return Ok(());
-            }
-        },
+        None => build(&Request { ebpf_dir, target_dir: target_dir(&out) })?.object,
     };
     fs::copy(&file, out.join("programs.o")).context("copy the object")?;
     Ok(())

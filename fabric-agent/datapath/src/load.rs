@@ -129,17 +129,31 @@ impl Programs {
     }
 }
 
+/// How often a program is loaded anew when a signal interrupted the verifier.
+const ATTEMPTS: u32 = 20;
+
 fn load_program(ebpf: &mut Ebpf, hook: Hook) -> Result<OwnedFd, LoadError> {
     let program = ebpf.program_mut(hook.name()).ok_or(LoadError::NoProgram(hook))?;
-    let loaded = match program {
-        Program::SchedClassifier(p) => p.load(),
-        Program::CgroupSockAddr(p) => p.load(),
-        _ => return Err(LoadError::NoProgram(hook)),
-    };
     let refused = |e| LoadError::Program { hook, source: Box::new(e) };
-    loaded.map_err(refused)?;
+    let mut attempt = 1;
+    loop {
+        let loaded = match program {
+            Program::SchedClassifier(p) => p.load(),
+            Program::CgroupSockAddr(p) => p.load(),
+            _ => return Err(LoadError::NoProgram(hook)),
+        };
+        match loaded {
+            Err(e) if was_interrupted(&e) && attempt < ATTEMPTS => attempt += 1,
+            other => break other.map_err(refused)?,
+        }
+    }
     let fd = program.fd().map_err(refused)?;
     fd.as_fd().try_clone_to_owned().map_err(|source| LoadError::Keep { hook, source })
+}
+
+/// The verifier gives up with `EAGAIN` when a signal waits for the thread (`kernel/bpf/verifier.c`, `do_check`).
+fn was_interrupted(error: &ProgramError) -> bool {
+    matches!(error, ProgramError::LoadError { io_error, .. } if io_error.raw_os_error() == Some(libc::EAGAIN))
 }
 
 /// Refuses a pinned map that the programs would misread; says when it has another size than wanted.

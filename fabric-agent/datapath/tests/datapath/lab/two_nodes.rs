@@ -109,13 +109,6 @@ impl Node {
         }
     }
 
-    /// What an underlay that carries packets as they are must know: the way to the other's prefixes.
-    fn route_to(&self, other: &Self) {
-        let [v4, v6] = other.prefixes();
-        self.namespace.ip(&format!("route add {v4} via {} dev {WIRE}", other.underlay_ipv4()));
-        self.namespace.ip(&format!("route add {v6} via {} dev {WIRE}", other.underlay_ipv6()));
-    }
-
     fn attach(&self) {
         let (wire, host_side) = (self.namespace.index(WIRE), self.namespace.index(HOST_SIDE));
         self.namespace.enter(|| {
@@ -257,10 +250,6 @@ impl TwoNodes {
         }
         a.fill(&b, routing);
         b.fill(&a, routing);
-        if routing == Routing::Native {
-            a.route_to(&b);
-            b.route_to(&a);
-        }
         if routing == Routing::Native {
             a.route_to(&b);
             b.route_to(&a);
