@@ -2,6 +2,7 @@
 
 mod cluster;
 mod enrolment;
+mod flows;
 mod hostile;
 mod links;
 mod members;
