@@ -70,10 +70,12 @@ fn wire_shows_identities(routing: Routing, protocol: &str) {
         let v6 = address.is_ipv6();
         assert_eq!(tcp(&lab.a.endpoint, &lab.b.endpoint, lab.to_b(v6, 7000), 100_000), Outcome::Whole);
     }
-    let lines = capture.finish(protocol, &[&format!("{protocol}.vni"), "ip.src"]);
+    let lines = capture.finish(protocol, &[&format!("{protocol}.vni"), "ip.src", "frame.len"]);
     let mut senders = std::collections::BTreeSet::new();
+    let mut longest = 0;
     for line in &lines {
-        let (vni, sources) = line.split_once('\t').unwrap();
+        let [vni, sources, length] = line.split('\t').collect::<Vec<_>>().try_into().unwrap();
+        longest = longest.max(length.parse::<u32>().unwrap());
         let vni = match vni.strip_prefix("0x") {
             Some(hex) => u32::from_str_radix(hex, 16).unwrap(),
             None => vni.parse().unwrap(),
@@ -83,6 +85,7 @@ fn wire_shows_identities(routing: Routing, protocol: &str) {
         assert_eq!(vni, sender.identity(), "{line}");
         senders.insert(vni);
     }
+    assert!(longest > 4_000, "super-packets cross the wire whole; the longest frame had {longest} bytes");
     assert!(lines.len() > 12 && senders.len() == 2, "{protocol}: {} packets of {senders:?}", lines.len());
 }
 
