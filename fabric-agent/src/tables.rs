@@ -76,18 +76,30 @@ pub(crate) type Endpoints = Arc<BTreeMap<String, EndpointRow>>;
 pub(crate) struct Tables {
     pub(crate) mesh: watch::Sender<Mesh>,
     pub(crate) endpoints: watch::Sender<Endpoints>,
+    /// Whether `endpoints` holds all that an earlier process left. Nothing of an endpoint is pruned before.
+    pub(crate) restored: watch::Sender<bool>,
     /// What this node is; `None` until it was registered once and its devices are there.
     pub(crate) local: watch::Sender<Option<Arc<LocalNode>>>,
 }
 
 impl Tables {
     pub(crate) fn new(mesh: Mesh) -> Self {
-        Self { mesh: watch::Sender::new(mesh), endpoints: watch::Sender::default(), local: watch::Sender::default() }
+        Self {
+            mesh: watch::Sender::new(mesh),
+            endpoints: watch::Sender::default(),
+            restored: watch::Sender::default(),
+            local: watch::Sender::default(),
+        }
     }
 
     /// Everything at once, for those who read.
     pub(crate) fn reader(&self) -> Reader {
-        Reader { mesh: self.mesh.subscribe(), endpoints: self.endpoints.subscribe(), local: self.local.subscribe() }
+        Reader {
+            mesh: self.mesh.subscribe(),
+            endpoints: self.endpoints.subscribe(),
+            restored: self.restored.subscribe(),
+            local: self.local.subscribe(),
+        }
     }
 }
 
@@ -96,6 +108,7 @@ impl Tables {
 pub(crate) struct Reader {
     pub(crate) mesh: watch::Receiver<Mesh>,
     pub(crate) endpoints: watch::Receiver<Endpoints>,
+    pub(crate) restored: watch::Receiver<bool>,
     pub(crate) local: watch::Receiver<Option<Arc<LocalNode>>>,
 }
 
@@ -108,6 +121,7 @@ impl Reader {
         tokio::select! {
             changed = self.mesh.changed() => changed,
             changed = self.endpoints.changed() => changed,
+            changed = self.restored.changed() => changed,
             changed = self.local.changed() => changed,
         }
     }
@@ -115,9 +129,11 @@ impl Reader {
     /// Takes a snapshot of everything and counts it as seen; `None` before this node knows what it is.
     pub(crate) fn snapshot(&mut self) -> Option<Snapshot> {
         let mesh = self.mesh.borrow_and_update().clone();
+        // Before the rows: when it says that all are there, they are.
+        let restored = *self.restored.borrow_and_update();
         let endpoints = Arc::clone(&self.endpoints.borrow_and_update());
         let local = self.local.borrow_and_update().clone()?;
-        Some(Snapshot { mesh, endpoints, local })
+        Some(Snapshot { mesh, endpoints, restored, local })
     }
 }
 
@@ -126,5 +142,14 @@ impl Reader {
 pub(crate) struct Snapshot {
     pub(crate) mesh: Mesh,
     pub(crate) endpoints: Endpoints,
+    pub(crate) restored: bool,
     pub(crate) local: Arc<LocalNode>,
+}
+
+impl Snapshot {
+    /// Whether what the snapshot does not hold is gone for good: the API has confirmed the rows since this process
+    /// started, and what an earlier process left of endpoints is known.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.mesh.initialised && self.restored
+    }
 }

@@ -127,8 +127,6 @@ pub(crate) struct EndpointController {
     ledger: Arc<Mutex<Ledger>>,
     /// One call per workload at a time.
     busy: Arc<Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>>,
-    /// The records of an earlier process were gone through: workloads may come and go.
-    restored: Arc<watch::Sender<bool>>,
 }
 
 impl EndpointController {
@@ -144,7 +142,6 @@ impl EndpointController {
             parts: Arc::new(parts),
             ledger: Arc::new(Mutex::new(Ledger { path, records, ipam })),
             busy: Arc::default(),
-            restored: Arc::new(watch::Sender::new(false)),
         })
     }
 
@@ -170,7 +167,7 @@ impl EndpointController {
 
     /// What this node is; waits a moment where it is just being set up.
     async fn local(&self) -> Result<Arc<LocalNode>, EndpointError> {
-        let mut restored = self.restored.subscribe();
+        let mut restored = self.parts.tables.restored.subscribe();
         let ready = tokio::time::timeout(REALISE, restored.wait_for(|restored| *restored)).await.is_ok();
         let local = self.parts.tables.local.borrow().clone();
         local.filter(|_| ready).ok_or_else(|| {

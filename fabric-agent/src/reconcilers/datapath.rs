@@ -126,7 +126,7 @@ impl DatapathReconciler {
         let services = plan::services::services(snapshot.mesh.services.values(), &snapshot.mesh.clusters);
         problems
             .extend(self.services.bring_to(&services, snapshot.mesh.initialised).err().map(|error| error.to_string()));
-        changed |= self.prune(&wanted, snapshot.mesh.initialised, now);
+        changed |= self.prune(&wanted, snapshot, now);
         let cidrs_changed = old_cidrs != self.cidrs.iter().collect();
         if changed || cidrs_changed {
             problems.extend(self.effects.bump_epoch().err().map(|error| error.to_string()));
@@ -238,17 +238,17 @@ impl DatapathReconciler {
     }
 
     /// Removes; says whether a verdict on a live flow may be another now.
-    fn prune(&mut self, wanted: &Wanted, initialised: bool, now: Instant) -> bool {
-        let mesh = |_: &IpNetwork| initialised;
-        let ipcache = self.ipcache.prune(&wanted.ipcache, mesh, now);
+    fn prune(&mut self, wanted: &Wanted, snapshot: &Snapshot, now: Instant) -> bool {
+        let (whole, initialised) = (snapshot.is_whole(), snapshot.mesh.initialised);
+        let ipcache = self.ipcache.prune(&wanted.ipcache, |_| whole, now);
         self.forget_moved(&ipcache);
-        // The node's own endpoints are known without the API: theirs go at once.
-        let endpoints = self.endpoints.prune(&wanted.endpoints, |_| true, now);
-        let devices = self.devices.prune(&wanted.devices, |_| true, now);
-        let allows = self.policy.prune(&wanted.policy, |key| initialised && key.effect == Effect::Allow, now);
-        let denies = self.policy.prune(&wanted.policy, |key| initialised && key.effect == Effect::Deny, now);
+        // The node's own endpoints are known without the API: theirs go as soon as an earlier process's are known.
+        let endpoints = self.endpoints.prune(&wanted.endpoints, |_| snapshot.restored, now);
+        let devices = self.devices.prune(&wanted.devices, |_| snapshot.restored, now);
+        let allows = self.policy.prune(&wanted.policy, |key| whole && key.effect == Effect::Allow, now);
+        let denies = self.policy.prune(&wanted.policy, |key| whole && key.effect == Effect::Deny, now);
         let nodes = self.nodes.prune(&wanted.nodes, |_| initialised, now);
-        let owned = self.owned.prune(&wanted.owned, mesh, now);
+        let owned = self.owned.prune(&wanted.owned, |_| initialised, now);
         !(ipcache.replaced.is_empty()
             && endpoints.replaced.is_empty()
             && devices.replaced.is_empty()

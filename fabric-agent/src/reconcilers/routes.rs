@@ -68,7 +68,7 @@ async fn pass(netlink: &Netlink, snapshot: &Snapshot) -> Result<(), NetlinkError
         wanted.extend(host_routes.into_iter().map(|route| ((route.destination, route.metric), route)));
     }
     let present = netlink.own_routes().await?;
-    let (put, gone) = difference(&wanted, &present, mesh.initialised);
+    let (put, gone) = difference(&wanted, &present, snapshot.is_whole());
     let mut outcome = Ok(());
     for route in put {
         // One that fails (a device that just went) blocks none beside it.

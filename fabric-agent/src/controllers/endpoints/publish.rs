@@ -18,7 +18,7 @@ impl EndpointController {
     /// Runs until cancelled.
     pub(crate) async fn keep_published(self, cancel: CancellationToken) -> anyhow::Result<()> {
         let mut connection = self.parts.connection.clone();
-        let mut restored = self.restored.subscribe();
+        let mut restored = self.parts.tables.restored.subscribe();
         if cancel.run_until_cancelled(restored.wait_for(|restored| *restored)).await.is_none() {
             return Ok(());
         }

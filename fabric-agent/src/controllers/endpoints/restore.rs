@@ -29,7 +29,7 @@ impl EndpointController {
                 let first = seen.is_none();
                 if first {
                     self.restore(&snapshot.local).await;
-                    self.restored.send_replace(true);
+                    self.parts.tables.restored.send_replace(true);
                 } else if seen.as_ref() != Some(&now) {
                     self.refresh(&snapshot.local).await;
                 }

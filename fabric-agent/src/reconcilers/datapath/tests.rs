@@ -113,7 +113,7 @@ impl Bench {
             ..Mesh::default()
         };
         let endpoints_table = Arc::new(BTreeMap::from([(db.id.clone(), db)]));
-        let snapshot = Snapshot { mesh, endpoints: endpoints_table, local: Arc::new(fixtures::local()) };
+        let snapshot = Snapshot { mesh, endpoints: endpoints_table, restored: true, local: Arc::new(fixtures::local()) };
         let reconciler = DatapathReconciler::new(targets);
         Self { reconciler, policy, endpoints, ipcache, owned, effects, snapshot }
     }
@@ -227,6 +227,20 @@ fn a_removed_endpoint_is_gone_even_while_the_api_is_away() {
     let realised = bench.pass();
     assert!(bench.db_entry().is_none());
     assert!(realised.endpoints.is_empty());
+}
+
+/// A restarted agent knows its endpoints only after a while; packets must not notice.
+#[test]
+fn an_earlier_processs_endpoints_stay_until_all_are_known() {
+    let mut bench = Bench::new();
+    bench.pass();
+    bench.snapshot.endpoints = Arc::default();
+    bench.snapshot.restored = false;
+    bench.pass();
+    assert!(bench.db_entry().is_some());
+    bench.snapshot.restored = true;
+    bench.pass();
+    assert!(bench.db_entry().is_none());
 }
 
 #[test]
