@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use fabric_core::error_code::ErrorCode;
+use fabric_core::error_code::{self, ErrorCode};
 
 /// Exit codes of `fabric`; scripts lean on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +84,7 @@ impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         match error.downcast::<tonic::Status>() {
             Ok(status) => status.into(),
+            Err(error) if is_full(&error) => Self::new(format!("{error:#}")).code(error_code::NO_SPACE),
             Err(error) => split_code(format!("{error:#}")),
         }
     }
@@ -100,12 +101,21 @@ impl From<tonic::Status> for Failure {
         let failure = split_code(status.message().to_owned());
         match status.code() {
             tonic::Code::InvalidArgument => failure.exit(Exit::Usage),
-            tonic::Code::FailedPrecondition | tonic::Code::AlreadyExists => failure.exit(Exit::No),
+            tonic::Code::FailedPrecondition | tonic::Code::AlreadyExists | tonic::Code::PermissionDenied => {
+                failure.exit(Exit::No)
+            }
             tonic::Code::DeadlineExceeded => failure.exit(Exit::TimedOut),
             tonic::Code::Unavailable => failure.next("fabric status"),
             _ => failure,
         }
     }
+}
+
+/// Whether the disk (or a quota) being full is behind it.
+fn is_full(error: &anyhow::Error) -> bool {
+    let full =
+        |e: &std::io::Error| matches!(e.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
+    error.chain().filter_map(|e| e.downcast_ref::<std::io::Error>()).any(full)
 }
 
 /// Servers put the stable code first, or in brackets; it is shown once, in front.
@@ -123,8 +133,6 @@ pub type Outcome = Result<(), Failure>;
 
 #[cfg(test)]
 mod tests {
-    use fabric_core::error_code;
-
     use super::*;
 
     #[test]

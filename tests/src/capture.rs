@@ -28,7 +28,8 @@ impl Capture {
         let cgroup = lab.cgroup().join("capture");
         let place = Place { namespace, cgroup: &cgroup, log: &log, env: &[] };
         let path = file.display().to_string();
-        let args = ["-i", device, "-n", "-U", "-s", "0", "-B", "16384", "--immediate-mode", "-Z", "root", "-w", &path, filter];
+        let args =
+            ["-i", device, "-n", "-U", "-s", "0", "-B", "16384", "--immediate-mode", "-Z", "root", "-w", &path, filter];
         let process = Process::start(&place, "tcpdump", &args)?;
         wait_until(Duration::from_secs(10), "tcpdump listens", || {
             Ok(process.output()?.contains("listening on").then_some(()))

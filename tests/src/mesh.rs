@@ -110,7 +110,8 @@ impl Mesh {
         let list: Value = serde_json::from_str(&node.local(&["workload", "list", "-o", "json"])?)?;
         let items = list.get("items").and_then(Value::as_array).context("no items")?;
         let own = items.iter().find(|w| w["name"] == name).with_context(|| format!("{name} is not listed"))?;
-        let addresses: Vec<&str> = own["addresses"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let addresses: Vec<&str> =
+            own["addresses"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let of = |v6: bool| addresses.iter().find(|a| a.contains(':') == v6).map(|a| (*a).to_owned());
         Ok(Workload {
             node,

@@ -43,7 +43,9 @@ pub fn tool() -> Result<PathBuf> {
 /// When it does not come up.
 pub fn echo(workload: &Workload<'_>) -> Result<Process> {
     let process = start(workload, &["echo", "--port", &PORT.to_string()])?;
-    wait_until(Duration::from_secs(5), "the echo server listens", || Ok(process.output()?.contains("ready").then_some(())))?;
+    wait_until(Duration::from_secs(5), "the echo server listens", || {
+        Ok(process.output()?.contains("ready").then_some(()))
+    })?;
     Ok(process)
 }
 

@@ -14,7 +14,8 @@ spec:
 ";
 
 fn token(mesh: &Mesh, ttl: &str) -> String {
-    let args = ["token", "create", "--name", "vm1", "-n", "shop", "--labels", "app=db", "--ttl", ttl, "--context", "eu", "-q"];
+    let args =
+        ["token", "create", "--name", "vm1", "-n", "shop", "--labels", "app=db", "--ttl", ttl, "--context", "eu", "-q"];
     mesh.ops(&args).unwrap().trim().to_owned()
 }
 
@@ -26,9 +27,11 @@ fn joined(mesh: &Mesh) -> Workload<'_> {
     let nodes = mesh.items(&["node", "list", "--context", "eu"]).unwrap();
     let vm = nodes.iter().find(|n| n["name"] == "vm1").expect("the machine is listed");
     let ranges: Vec<&str> = vm["ranges"].as_array().unwrap().iter().filter_map(|r| r.as_str()).collect();
-    let of = |v6: bool| ranges.iter().find(|r| r.contains(':') == v6).and_then(|r| r.split('/').next()).unwrap().to_owned();
+    let of =
+        |v6: bool| ranges.iter().find(|r| r.contains(':') == v6).and_then(|r| r.split('/').next()).unwrap().to_owned();
     let identities = mesh.items(&["identity", "list", "--context", "eu"]).unwrap();
-    let own = identities.iter().find(|i| i["labels"].to_string().contains("k8s:app=db")).expect("its identity is listed");
+    let own =
+        identities.iter().find(|i| i["labels"].to_string().contains("k8s:app=db")).expect("its identity is listed");
     Workload {
         node: &mesh.demo.vm,
         namespace: mesh.demo.vm.namespace().to_owned(),
@@ -56,7 +59,8 @@ fn one_command_makes_a_machine_a_workload_that_is_reached_and_policed_both_ways(
     mesh.apply("eu", ONLY_FRONT).unwrap();
     mesh.wait("others are denied", || Ok((!mesh::reaches(&other, &vm.v4)?).then_some(()))).unwrap();
     assert!(mesh::reaches(&front, &vm.v4).unwrap());
-    let egress = ONLY_FRONT.replace("db-in", "db-out").replace("ingress:", "egress:").replace("fromEndpoints", "toEndpoints");
+    let egress =
+        ONLY_FRONT.replace("db-in", "db-out").replace("ingress:", "egress:").replace("fromEndpoints", "toEndpoints");
     mesh.apply("eu", &egress).unwrap();
     mesh.wait("it may not reach others either", || Ok((!mesh::reaches(&vm, &other.v4)?).then_some(()))).unwrap();
     assert!(mesh::reaches(&vm, &front.v4).unwrap());

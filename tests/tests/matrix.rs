@@ -42,7 +42,8 @@ fn native_clear() {
 
 fn everything_passes(routing: &'static str, encryption: bool) {
     let mesh = Mesh::connected(1, routing, encryption).unwrap();
-    let (eu, us) = (mesh.workload("eu1", "client", "client").unwrap(), mesh.workload("us1", "server", "server").unwrap());
+    let (eu, us) =
+        (mesh.workload("eu1", "client", "client").unwrap(), mesh.workload("us1", "server", "server").unwrap());
     let _echo = traffic::echo(&us).unwrap();
     let _echo_back = traffic::echo(&eu).unwrap();
     for (from, to) in [(&eu, &us), (&us, &eu)] {

@@ -33,7 +33,8 @@ fn etcdctl(mesh: &Mesh, files: &Files, args: &[&str]) -> Output {
     let node = mesh.node("eu1").unwrap().addresses().v4;
     let endpoint = format!("https://{node}:2379");
     let (ca, cert, key) = (path(&files.authority), path(&files.certificate), path(&files.key));
-    let mut all = vec!["ETCDCTL_API=3", "etcdctl", "--endpoints", &endpoint, "--cacert", &ca, "--cert", &cert, "--key", &key];
+    let mut all =
+        vec!["ETCDCTL_API=3", "etcdctl", "--endpoints", &endpoint, "--cacert", &ca, "--cert", &cert, "--key", &key];
     all.extend(args);
     mesh.demo.lab.try_exec(mesh.demo.operator.namespace(), "env", &all).unwrap()
 }
@@ -70,8 +71,10 @@ fn remote_sees_exactly_what_the_wire_says() {
     })
     .unwrap();
     let mut seen = BTreeSet::new();
-    for prefix in ["cilium/state/", "cilium/cluster-config/eu", "cilium/synced/eu/"] {
-        let out = etcdctl(&mesh, &files, &["get", "--prefix", "--keys-only", prefix]);
+    // The cluster's configuration is granted as one key, not as a prefix.
+    for range in [&["--prefix", "cilium/state/"][..], &["cilium/cluster-config/eu"], &["--prefix", "cilium/synced/eu/"]]
+    {
+        let out = etcdctl(&mesh, &files, &[&["get", "--keys-only"], range].concat());
         assert_eq!(out.code, 0, "{out:?}");
         seen.extend(out.stdout.lines().filter(|l| !l.is_empty()).map(str::to_owned));
     }
@@ -88,7 +91,9 @@ fn values(mesh: &Mesh, files: &Files, prefix: &str) -> Vec<String> {
 }
 
 fn value(mesh: &Mesh, files: &Files, key: &str) -> Value {
-    serde_json::from_str(&values(mesh, files, key)[0]).unwrap()
+    let out = etcdctl(mesh, files, &["get", "--print-value-only", key]);
+    assert_eq!(out.code, 0, "{out:?}");
+    serde_json::from_str(&out.stdout).unwrap_or_else(|e| panic!("{key}: {e}: {out:?}"))
 }
 
 /// Field for field, as a real writer's.
@@ -112,8 +117,11 @@ fn values_have_ciliums_shape(mesh: &Mesh, files: &Files, cart: &fabric_tests::Wo
         assert_eq!(node[field], wanted, "{node}");
     }
     assert_eq!(node["WireguardPubKey"].as_str().unwrap().len(), 44, "{node}");
-    assert!(node["IPAddresses"].to_string().contains(&format!("{{\"Type\":\"InternalIP\",\"IP\":\"{node_ip}\"}}"))
-        || node["IPAddresses"].to_string().contains(&format!("{{\"IP\":\"{node_ip}\",\"Type\":\"InternalIP\"}}")), "{node}");
+    assert!(
+        node["IPAddresses"].to_string().contains(&format!("{{\"Type\":\"InternalIP\",\"IP\":\"{node_ip}\"}}"))
+            || node["IPAddresses"].to_string().contains(&format!("{{\"IP\":\"{node_ip}\",\"Type\":\"InternalIP\"}}")),
+        "{node}"
+    );
     let labels = &values(mesh, files, "cilium/state/identities/")[0];
     assert_eq!(labels, "k8s:app=cart;k8s:io.cilium.k8s.policy.cluster=eu;k8s:io.kubernetes.pod.namespace=shop;");
     let service = value(mesh, files, "cilium/state/services/v1/eu/shop/cart");
@@ -124,7 +132,9 @@ fn values_have_ciliums_shape(mesh: &Mesh, files: &Files, cart: &fabric_tests::Wo
 
 /// The store holds much more; for a remote it is not there, by whatever range it is asked for.
 fn nothing_private_is_visible(mesh: &Mesh, files: &Files) {
-    for range in [vec!["--prefix", ""], vec!["--prefix", "fabric/"], vec!["--from-key", "\0"], vec!["--prefix", "cilium/cache/"]] {
+    for range in
+        [vec!["--prefix", ""], vec!["--prefix", "fabric/"], vec!["--from-key", "\0"], vec!["--prefix", "cilium/cache/"]]
+    {
         let mut args = vec!["get", "--keys-only"];
         args.extend(range);
         let out = etcdctl(mesh, files, &args);

@@ -39,7 +39,8 @@ fn policy_on_the_remote_clusters_name_and_labels() {
     let neighbour = mesh.workload("us1", "neighbour", "front").unwrap();
     let back = mesh.workload("us1", "back", "back").unwrap();
     for from in [&front, &other, &neighbour] {
-        mesh.wait("everybody reaches it without a policy", || Ok(mesh::reaches(from, &back.v4)?.then_some(()))).unwrap();
+        mesh.wait("everybody reaches it without a policy", || Ok(mesh::reaches(from, &back.v4)?.then_some(())))
+            .unwrap();
     }
     mesh.apply("us", ONLY_FRONT_OF_EU).unwrap();
     for from in [&other, &neighbour] {

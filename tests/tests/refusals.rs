@@ -51,8 +51,7 @@ fn clusters_that_do_not_fit_are_not_connected() {
         mesh.demo.wait_ready(node).unwrap();
         process
     };
-    let eu: fabric_core::cluster::ClusterSpec =
-        fabric_core::cluster::ClusterSpec::from_name("eu".parse().unwrap());
+    let eu: fabric_core::cluster::ClusterSpec = fabric_core::cluster::ClusterSpec::from_name("eu".parse().unwrap());
     let first = eu.prefixes[0].to_string();
     for (flags, code) in [
         (vec!["--id".to_owned(), eu.id.to_string()], "FAB-2101"),
@@ -111,7 +110,7 @@ fn machine_that_cannot_be_a_node_is_told_why() {
     let fabric = mesh::executable().unwrap().display().to_string();
     let mut all = vec!["FABRIC_SIMULATE_MISSING=tcx", &fabric];
     all.extend(up);
-    refused(&run("env", &all).unwrap(), 1, "FAB-4101", &["tcx"]);
+    refused(&run("env", &all).unwrap(), 1, "FAB-4101", &["TCX"]);
     assert!(!std::path::Path::new(&state).join("node.yaml").exists());
     let bad = fabric_up_with(&["--cluster", "Bad_Name"]);
     assert_eq!(bad.code, 2, "{bad:?}");
@@ -130,7 +129,8 @@ fn taken_port_and_full_disk_are_named() {
     let mesh = Mesh::start(1, "vxlan", true).unwrap();
     // The operator's machine: nothing of Fabric runs there yet.
     let ops = &mesh.demo.operator;
-    let holder = ops.start_in(ops.namespace(), "holder", "nc", &["-l", "-k", &ops.addresses().v4.to_string(), "4250"]).unwrap();
+    let holder =
+        ops.start_in(ops.namespace(), "holder", "nc", &["-l", "-k", &ops.addresses().v4.to_string(), "4250"]).unwrap();
     let mut up = vec!["up".to_owned(), "--cluster".to_owned(), "ap".to_owned(), "--foreground".to_owned()];
     up.extend(ops.place_flags());
     let up: Vec<&str> = up.iter().map(String::as_str).collect();

@@ -16,7 +16,8 @@ struct Scene<'a> {
 }
 
 fn scene(mesh: &Mesh) -> Scene<'_> {
-    let (eu, us) = (mesh.workload("eu1", "client", "client").unwrap(), mesh.workload("us1", "server", "server").unwrap());
+    let (eu, us) =
+        (mesh.workload("eu1", "client", "client").unwrap(), mesh.workload("us1", "server", "server").unwrap());
     let echo = traffic::echo(&us).unwrap();
     mesh.wait("us answers", || Ok(mesh::reaches(&eu, &us.v4)?.then_some(()))).unwrap();
     Scene { mesh, eu, us, _echo: echo }
