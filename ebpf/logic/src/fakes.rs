@@ -1,5 +1,8 @@
 //! Maps in memory and packets in a slice: for tests.
 
+pub mod frame;
+pub mod scene;
+
 use core::cell::{Cell, RefCell};
 use std::{collections::HashMap, hash::Hash, rc::Rc, vec::Vec};
 
@@ -62,6 +65,11 @@ impl<K: Bits, V: Copy> Prefixes<K, V> {
     /// Removes all.
     pub fn clear(&mut self) {
         self.0.clear();
+    }
+
+    /// Every prefix with its length.
+    pub fn iter(&self) -> impl Iterator<Item = &(u32, K, V)> {
+        self.0.iter()
     }
 
     fn longest(&self, key: &K) -> Option<V> {
@@ -250,7 +258,6 @@ impl Maps for Fakes {
 #[derive(Debug, Clone, Copy)]
 pub struct Bytes<'a>(pub &'a [u8]);
 
-/// Headers that can be taken from bytes without `unsafe`: every header is made of bytes.
 impl Packet for Bytes<'_> {
     fn len(&self) -> u32 {
         u32::try_from(self.0.len()).unwrap_or(u32::MAX)

@@ -31,6 +31,8 @@ pub mod packet;
 pub mod pipeline;
 mod policy;
 pub mod service;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
 pub use maps::{Clock, Maps, Step};

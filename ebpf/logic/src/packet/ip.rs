@@ -3,6 +3,7 @@
 use fabric_ebpf_abi::{Addr4, Addr6, DropReason, ExtensionHeader, FragmentHeader, Ipv4, Ipv6, Protocol};
 
 use super::Packet;
+use crate::verdict::{checked, code};
 
 /// How many IPv6 extension headers are followed.
 const MAX_EXTENSIONS: u32 = 4;
@@ -76,42 +77,50 @@ pub(crate) fn parse6<P: Packet>(p: &P, h: &Ipv6, offset: u32, head: &mut Head<Ad
     // Most packets have none of it.
     match h.next {
         Protocol::TCP | Protocol::UDP | Protocol::ICMPV6 => Ok(()),
-        _ => extensions(p, head),
+        _ => checked(extensions(p, head)),
     }
 }
 
+/// Outlined: rare, and its loop would multiply the paths through each program that the verifier follows.
+#[inline(never)]
+fn extensions<P: Packet>(p: &P, head: &mut Head<Addr6>) -> u32 {
+    code(follow(p, head))
+}
+
 #[inline(always)]
-fn extensions<P: Packet>(p: &P, head: &mut Head<Addr6>) -> Result<(), DropReason> {
+fn follow<P: Packet>(p: &P, head: &mut Head<Addr6>) -> Result<(), DropReason> {
     let mut n = 0;
-    while n < MAX_EXTENSIONS {
-        match head.proto {
-            Protocol::HOP_BY_HOP | Protocol::ROUTING | Protocol::DESTINATION => {
-                let e: ExtensionHeader = p.load(head.l4).ok_or(DropReason::InvalidExtensionHeader)?;
-                head.proto = e.next;
-                head.l4 = head.l4.wrapping_add(u32::from(e.len).wrapping_add(1) << 3);
-            }
-            Protocol::FRAGMENT => {
-                let e: FragmentHeader = p.load(head.l4).ok_or(DropReason::InvalidExtensionHeader)?;
-                let offset = e.offset.get();
-                head.proto = e.next;
-                head.id = e.id;
-                head.l4 = head.l4.wrapping_add(8);
-                if offset & !7 != 0 {
-                    // What follows is the middle of the datagram, whatever `next` says.
-                    head.part = Part::Later;
-                    return Ok(());
-                }
-                // An "atomic" fragment (RFC 6946) is whole.
-                head.part = if offset & 1 != 0 { Part::First } else { Part::Whole };
-            }
-            _ => return Ok(()),
-        }
+    while n < MAX_EXTENSIONS && is_option(head.proto) {
+        let Some(e) = p.load::<ExtensionHeader>(head.l4) else { return Err(DropReason::InvalidExtensionHeader) };
+        head.proto = e.next;
+        head.l4 = head.l4.wrapping_add(u32::from(e.len).wrapping_add(1) << 3);
         n += 1;
     }
-    match head.proto {
-        Protocol::HOP_BY_HOP | Protocol::ROUTING | Protocol::DESTINATION | Protocol::FRAGMENT => {
-            Err(DropReason::InvalidExtensionHeader)
-        }
-        _ => Ok(()),
+    if head.proto == Protocol::FRAGMENT {
+        let Some(e) = p.load::<FragmentHeader>(head.l4) else { return Err(DropReason::InvalidExtensionHeader) };
+        head.proto = e.next;
+        head.id = e.id;
+        head.l4 = head.l4.wrapping_add(8);
+        head.part = part6(e.offset.get());
+    }
+    // What follows a fragment header that is not the first is the middle of the datagram, whatever it is called.
+    if is_option(head.proto) && head.part != Part::Later { Err(DropReason::InvalidExtensionHeader) } else { Ok(()) }
+}
+
+/// The options that may stand before a fragment header or the transport.
+#[inline(always)]
+fn is_option(proto: u8) -> bool {
+    matches!(proto, Protocol::HOP_BY_HOP | Protocol::ROUTING | Protocol::DESTINATION)
+}
+
+/// By the offset and the flag that more follows. One without either ("atomic", RFC 6946) is whole.
+#[inline(always)]
+fn part6(offset: u16) -> Part {
+    if offset & !7 != 0 {
+        Part::Later
+    } else if offset & 1 != 0 {
+        Part::First
+    } else {
+        Part::Whole
     }
 }
