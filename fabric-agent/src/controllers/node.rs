@@ -190,7 +190,7 @@ impl NodeController {
         }
         let pair = (netlink.existing_link(HOST_DEVICE).await?, netlink.existing_link(HOST_PEER).await?);
         for (name, link) in [(HOST_DEVICE, &pair.0), (HOST_PEER, &pair.1)] {
-            sysctl::own_device(name)?;
+            sysctl::node_device(name)?;
             if link.mtu != mtu {
                 netlink.set_mtu(link.index, mtu).await?;
             }
@@ -220,7 +220,7 @@ impl NodeController {
         };
         tokio::task::spawn_blocking(hang).await?.context("the programs")?;
         if let Some(wireguard) = wireguard {
-            sysctl::own_device(self.wireguard.name.as_str())?;
+            sysctl::node_device(self.wireguard.name.as_str())?;
             self.netlink.set_up(wireguard).await?;
         }
         Ok(())

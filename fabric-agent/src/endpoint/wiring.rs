@@ -70,7 +70,7 @@ impl Wiring {
         let far = VethEnd { name: &self.interface, mac: self.mac, mtu: self.mtu, netns: Some(netns) };
         host.create_veth(near, far).await?;
         let link = host.existing_link(&self.host_interface).await?;
-        sysctl::own_device(&self.host_interface)?;
+        sysctl::node_device(&self.host_interface)?;
         self.dress(&inside, netns).await?;
         Ok(link)
     }

@@ -45,6 +45,13 @@ pub(crate) fn enable_forwarding() -> Result<(), SysctlError> {
     set("ipv6/conf/all/forwarding", "1")
 }
 
+/// Settings of a device on the node's side: as [`own_device`], and no link-local address, which would only chatter into
+/// the programs.
+pub(crate) fn node_device(device: &str) -> Result<(), SysctlError> {
+    own_device(device)?;
+    set(&format!("ipv6/conf/{device}/addr_gen_mode"), "1")
+}
+
 /// Settings of a device of ours: no reverse-path filter (the programs check sources), no autoconfiguration.
 pub(crate) fn own_device(device: &str) -> Result<(), SysctlError> {
     // The kernel uses the larger of the device's and `all`'s value: 2 (loose) is the least that beats a strict `all`.
