@@ -96,6 +96,14 @@ fn a_workload_comes_up_survives_a_kill_and_goes() {
         assert!(!node.ip("route show").contains("10.64.1.2 "));
         let again = add(node, web(node)).await.unwrap();
         assert_ne!(again.addresses, workload.addresses, "an address rests before it has a next owner");
+
+        // A namespace that goes without a word takes its workload along.
+        node.remove_workload_netns("web");
+        wait_for("the vanished workload to be withdrawn", Duration::from_secs(20), async || {
+            let list = node.local().await.list_workloads(ListWorkloadsRequest {}).await.unwrap();
+            list.get_ref().workloads.iter().all(|one| one.id != "shop/web")
+        })
+        .await;
         agent.kill().await;
     });
     node.clean_up();

@@ -165,6 +165,10 @@ impl Node {
         path
     }
 
+    pub(crate) fn remove_workload_netns(&self, name: &str) {
+        run("ip", &["netns", "del", &self.workload(name)]);
+    }
+
     pub(crate) fn ip_in(&self, name: &str, arguments: &str) -> String {
         let netns = self.workload(name);
         let all: Vec<&str> = ["-n", &netns].into_iter().chain(arguments.split(' ')).collect();

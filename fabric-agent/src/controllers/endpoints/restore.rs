@@ -15,7 +15,7 @@ use crate::state_file::MachineGrant;
 use crate::sys::netns::Netns;
 use crate::tables::endpoint::{EndpointRow, Place};
 
-/// How often it is looked whether workloads' devices are still there, when nothing else happens.
+/// How often it is looked whether workloads' devices are still there.
 const LOOK: Duration = Duration::from_secs(10);
 
 impl EndpointController {
@@ -23,6 +23,8 @@ impl EndpointController {
     pub(crate) async fn follow(self, cancel: CancellationToken) -> anyhow::Result<()> {
         let mut tables = self.parts.tables.reader();
         let mut seen = None;
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             if let Some(snapshot) = tables.snapshot() {
                 let now = (Arc::clone(&snapshot.local), Arc::clone(&snapshot.mesh.clusters));
@@ -37,7 +39,7 @@ impl EndpointController {
             }
             tokio::select! {
                 changed = tables.changed() => if changed.is_err() { return Ok(()) },
-                () = tokio::time::sleep(LOOK), if seen.is_some() => self.withdraw_vanished().await,
+                _ = look.tick(), if seen.is_some() => self.withdraw_vanished().await,
                 () = cancel.cancelled() => return Ok(()),
             }
         }
