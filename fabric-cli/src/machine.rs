@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use fabric_core::config::{ApiConfig, NodeConfig};
 use fabric_core::error_code;
+use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::Global;
 use crate::commands::up::PlaceArgs;
 use crate::failure::{Exit, Failure, Outcome};
-use crate::{client, runtime, supervise, systemd};
+use crate::{client, lab, runtime, supervise, systemd};
 
 /// The address that packets to the Internet leave from. Nothing is sent.
 ///
@@ -193,16 +194,31 @@ fn remove(path: &Path, how: impl FnOnce(&Path) -> std::io::Result<()>) -> Outcom
 }
 
 fn stop_supervisor(run_dir: &Path) -> Outcome {
-    let file = run_dir.join("supervise.pid");
-    let Ok(text) = std::fs::read_to_string(&file) else { return Ok(()) };
-    let Ok(pid) = text.trim().parse::<i32>() else { return Ok(()) };
-    let pid = nix::unistd::Pid::from_raw(pid);
-    // One that is gone already is what we want.
-    let _gone = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-    let gone = crate::lab::wait_until(Duration::from_secs(20), "the supervisor ends", || {
-        Ok((!file.exists() || nix::sys::signal::kill(pid, None).is_err()).then_some(()))
-    });
-    gone.map_err(Failure::from)
+    if let Some(supervisor) = running_supervisor(run_dir) {
+        supervise::terminate(supervisor);
+        lab::wait_until(Duration::from_secs(30), "the supervisor ends", || {
+            Ok(running_supervisor(run_dir).is_none().then_some(()))
+        })?;
+    }
+    // A supervisor that was killed leaves its processes behind.
+    for name in supervise::PROCESSES {
+        let Some(pid) = supervise::running(name, run_dir) else { continue };
+        supervise::terminate(pid);
+        lab::wait_until(Duration::from_secs(15), &format!("{name} ends"), || {
+            Ok(supervise::running(name, run_dir).is_none().then_some(()))
+        })?;
+    }
+    Ok(())
+}
+
+/// The supervisor holds a lock as long as it lives.
+fn running_supervisor(run_dir: &Path) -> Option<Pid> {
+    let lock = std::fs::File::open(run_dir.join("supervise.lock")).ok()?;
+    if lock.try_lock().is_ok() {
+        return None;
+    }
+    let pid: i32 = std::fs::read_to_string(run_dir.join("supervise.pid")).ok()?.trim().parse().ok()?;
+    Some(Pid::from_raw(pid))
 }
 
 /// Servers as text.

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +22,9 @@ const PAUSES_MS: [u64; 6] = [0, 100, 300, 1000, 3000, 5000];
 
 /// A process that ran this long has earned an immediate restart again.
 const SETTLED: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether a process that is no child of ours still runs.
+const ADOPTED_LOOK: Duration = Duration::from_millis(100);
 
 /// How long a process has to end by itself.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -78,8 +83,49 @@ fn units(state_dir: &Path, run_dir: &Path) -> Result<Vec<Unit>, Failure> {
     Ok(units)
 }
 
+/// Names of the supervised processes; each has a file `NAME.pid` in the run folder.
+pub const PROCESSES: [&str; 3] = ["agent", "api", "wireguard"];
+
+/// The process of that name that runs on a run folder, whoever started it. A process id that now belongs to something
+/// else is not it.
+pub fn running(name: &str, run_dir: &Path) -> Option<Pid> {
+    let text = std::fs::read_to_string(run_dir.join(format!("{name}.pid"))).ok()?;
+    let pid: i32 = text.trim().parse().ok()?;
+    let command_line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let words: Vec<&[u8]> = command_line.split(|b| *b == 0).collect();
+    let ours = words.contains(&name.as_bytes()) && words.contains(&run_dir.as_os_str().as_encoded_bytes());
+    ours.then(|| Pid::from_raw(pid))
+}
+
+/// Waits while a process that an earlier supervisor left goes on; it is told to end when we are.
+async fn outlast(name: &'static str, run_dir: &Path, stop: &CancellationToken) {
+    let Some(pid) = running(name, run_dir) else { return };
+    info!(process = name, %pid, "runs already");
+    while running(name, run_dir).is_some() {
+        tokio::select! {
+            () = tokio::time::sleep(ADOPTED_LOOK) => {}
+            () = stop.cancelled() => {
+                terminate(pid);
+                let gone = async {
+                    while running(name, run_dir).is_some() {
+                        tokio::time::sleep(ADOPTED_LOOK).await;
+                    }
+                };
+                drop(tokio::time::timeout(STOP_WITHIN, gone).await);
+                return;
+            }
+        }
+    }
+}
+
+/// Asks a process to end; one that is gone already is what we want.
+pub fn terminate(pid: Pid) {
+    let _gone = nix::sys::signal::kill(pid, Signal::SIGTERM);
+}
+
 async fn keep(unit: Unit, run_dir: PathBuf, stop: CancellationToken) -> Outcome {
     let pid_file = run_dir.join(format!("{}.pid", unit.name));
+    outlast(unit.name, &run_dir, &stop).await;
     let mut failures = 0_usize;
     while !stop.is_cancelled() {
         let started = Instant::now();
@@ -125,8 +171,7 @@ fn start(unit: &Unit) -> Result<Child, Failure> {
 
 async fn end(unit: &Unit, mut child: Child) {
     let Some(pid) = child.id().and_then(|p| i32::try_from(p).ok()) else { return };
-    // One that is gone already is what we want.
-    let _gone = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
+    terminate(Pid::from_raw(pid));
     if tokio::time::timeout(STOP_WITHIN, child.wait()).await.is_err() {
         warn!(process = unit.name, "did not end in time; killed");
         drop(child.kill().await);
