@@ -133,7 +133,7 @@ fn values_have_ciliums_shape(mesh: &Mesh, files: &Files, cart: &fabric_tests::Wo
 /// The store holds much more; for a remote it is not there, by whatever range it is asked for.
 fn nothing_private_is_visible(mesh: &Mesh, files: &Files) {
     for range in
-        [vec!["--prefix", ""], vec!["--prefix", "fabric/"], vec!["--from-key", "\0"], vec!["--prefix", "cilium/cache/"]]
+        [vec!["--prefix", ""], vec!["--prefix", "fabric/"], vec!["--from-key", ""], vec!["--prefix", "cilium/cache/"]]
     {
         let mut args = vec!["get", "--keys-only"];
         args.extend(range);

@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn each_field_lets_through_and_holds_back() {
         let default = FlowFilter::default;
-        for (yes, no) in [
+        let pairs = vec![
             (
                 FlowFilter { source_ip: texts(&["10.1.0.0/16"]), ..default() },
                 FlowFilter { source_ip: texts(&["10.1.0.6"]), ..default() },
@@ -294,7 +294,8 @@ mod tests {
                 FlowFilter { source_cluster_name: texts(&["eu"]), ..default() },
                 FlowFilter { source_cluster_name: texts(&["us"]), ..default() },
             ),
-        ] {
+        ];
+        for (yes, no) in pairs {
             assert!(passes(yes.clone()), "{yes:?}");
             assert!(!passes(no.clone()), "{no:?}");
         }

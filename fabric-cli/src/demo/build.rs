@@ -165,9 +165,10 @@ impl Demo {
         for cluster in &self.clusters {
             let listed = self.ops(&["node", "list", "-o", "json", "--context", cluster.name])?;
             let listed: serde_json::Value = serde_json::from_str(&listed)?;
-            for node in &cluster.nodes {
-                let items = listed["items"].as_array().into_iter().flatten();
-                let own = items.clone().find(|n| n["name"] == node.name()).context("a node is not listed")?;
+            for node in cluster.nodes.iter().chain([&self.vm]) {
+                let own = |n: &&serde_json::Value| n["name"] == node.name() && n["cluster"] == cluster.name;
+                // The machine is a member of one cluster at the most.
+                let Some(own) = listed["items"].as_array().and_then(|all| all.iter().find(own)) else { continue };
                 for range in own["ranges"].as_array().into_iter().flatten().filter_map(|r| r.as_str()) {
                     self.underlay.route(&self.lab, range, &node.addresses())?;
                     count += 1;

@@ -70,7 +70,7 @@ pub(super) fn once(runner: &mut Runner, plan: &Plan) -> Outcome {
     let since_start = runner.elapsed();
     runner.step("from start to that reply", || Ok(((), format!("{:.1} s", since_start.as_secs_f32()))))?;
     global_service(runner, &demo, &[(&web_eu, "eu"), (&web_us, "us")])?;
-    machine(runner, &demo, &web_us, &cart_us)?;
+    machine(runner, &demo, plan, &web_us, &cart_us)?;
     if plan.encryption {
         runner.step("nothing in clear on the underlay", || nothing_in_clear(&demo, &web_eu, &cart_us))?;
     }
@@ -189,7 +189,13 @@ fn service_address(demo: &Demo, cluster: &str) -> Result<String> {
     texts(cart, "addresses").find(|a| !a.contains(':')).context("cart has no IPv4 address")
 }
 
-fn machine(runner: &mut Runner, demo: &Demo, web_us: &Workload<'_>, cart_us: &Workload<'_>) -> Result<(), Failure> {
+fn machine(
+    runner: &mut Runner,
+    demo: &Demo,
+    plan: &Plan,
+    web_us: &Workload<'_>,
+    cart_us: &Workload<'_>,
+) -> Result<(), Failure> {
     let token = runner.step("fabric token create --name vm1", || {
         let args = ["token", "create", "--name", VM, "-n", "shop", "--labels", "app=db", "--context", "eu", "-q"];
         Ok((demo.ops(&args)?.trim().to_owned(), "for one machine, once".to_owned()))
@@ -203,6 +209,9 @@ fn machine(runner: &mut Runner, demo: &Demo, web_us: &Workload<'_>, cart_us: &Wo
         let address = range.trim_end_matches("/32").to_owned();
         Ok((address.clone(), format!("app=db, {address}")))
     })?;
+    if plan.routing == "native" {
+        runner.step("static routes for the VM", || Ok(((), format!("{} ranges", demo.route_ranges()?))))?;
+    }
     let db = Workload { node: &demo.vm, namespace: demo.vm.namespace().to_owned(), address };
     runner.step("serve db on the VM", || serve(demo, &db, DB_PORT, "db on the vm"))?;
     runner.step("us reaches the VM of eu", || {
