@@ -1,3 +1,5 @@
+//! Tests of `tls`.
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

@@ -1,3 +1,5 @@
+//! Tests of `authority`.
+
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;

@@ -113,7 +113,8 @@ impl Bench {
             ..Mesh::default()
         };
         let endpoints_table = Arc::new(BTreeMap::from([(db.id.clone(), db)]));
-        let snapshot = Snapshot { mesh, endpoints: endpoints_table, restored: true, local: Arc::new(fixtures::local()) };
+        let snapshot =
+            Snapshot { mesh, endpoints: endpoints_table, restored: true, local: Arc::new(fixtures::local()) };
         let reconciler = DatapathReconciler::new(targets);
         Self { reconciler, policy, endpoints, ipcache, owned, effects, snapshot }
     }
