@@ -16,3 +16,5 @@ mod refusal;
 mod services;
 #[cfg(test)]
 mod tables;
+#[cfg(test)]
+mod world;
