@@ -66,6 +66,9 @@ pub mod mark {
     pub const MASK: u32 = 0x0f00;
     /// A program of ours already let it through to the endpoint.
     pub const JUDGED: u32 = 0x0f00;
+    /// A program of ours sends it over the underlay as it is: the kernel's look-up of the next hop passes over the routes
+    /// to the mesh. The agent's routing rule names this value.
+    pub const UNDERLAY: u32 = 0x0100;
 }
 
 /// How many events a CPU may still send in this second.

@@ -78,10 +78,10 @@ impl Skb {
         }
     }
 
-    /// Marks the packet as judged.
+    /// Puts one of [`mark`]'s values into our bits of the mark.
     #[inline(always)]
-    pub fn mark_judged(self) {
-        let marked = self.mark() & !mark::MASK | mark::JUDGED;
+    pub fn set_mark(self, value: u32) {
+        let marked = self.mark() & !mark::MASK | value;
         // SAFETY: the context is valid and the mark may be written.
         unsafe { (&raw mut (*self.0).mark).write_volatile(marked) };
     }

@@ -161,7 +161,7 @@ fn carry_out(skb: Skb, action: Action, ws: &Workspace, hook: &Hook) -> Result<i3
         }
         Action::Native => {
             skb.decrement_ttl(family(skb)?)?;
-            to_underlay(config()?, ws.encrypts())
+            to_underlay(skb, config()?, ws.encrypts())
         }
     }
 }
@@ -185,12 +185,18 @@ fn tunnel(skb: Skb, node: Addr4, vni: u32, encrypt: bool) -> Result<i32, DropRea
     let config = config()?;
     let inner = Inner { len: skb.len().wrapping_sub(14), hash: skb.hash(), vni, node };
     skb.encapsulate(&encap::outer(config, &inner))?;
-    to_underlay(config, encrypt)
+    to_underlay(skb, config, encrypt)
 }
 
 /// Into the WireGuard device, which takes the Ethernet header off, or to the next hop on the underlay.
+///
+/// The device does not bind the kernel's look-up of an IPv6 next hop: unmarked, a packet for the mesh would find the route to
+/// `fabric0`, and its own destination as next hop.
 #[inline(always)]
-fn to_underlay(config: &Config, encrypt: bool) -> Result<i32, DropReason> {
+fn to_underlay(skb: Skb, config: &Config, encrypt: bool) -> Result<i32, DropReason> {
+    if !encrypt {
+        skb.set_mark(mark::UNDERLAY);
+    }
     // SAFETY: helpers that take numbers; without parameters the next hop comes from the routing table.
     let code = unsafe {
         if encrypt {
@@ -230,7 +236,7 @@ fn deliver(skb: Skb, endpoint: &EndpointEntry, family: Family) -> Result<i32, Dr
         skb.decrement_ttl(family)?;
     }
     if endpoint.flags & endpoint_flags::SAME_NETNS != 0 {
-        skb.mark_judged();
+        skb.set_mark(mark::JUDGED);
         // SAFETY: a helper that takes numbers.
         return Ok(unsafe { bpf_redirect(endpoint.ifindex, 0) } as i32);
     }

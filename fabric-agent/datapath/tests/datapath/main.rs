@@ -11,6 +11,8 @@ mod lab;
 #[cfg(test)]
 mod overlay;
 #[cfg(test)]
+mod own_pair;
+#[cfg(test)]
 mod refusal;
 #[cfg(test)]
 mod services;
