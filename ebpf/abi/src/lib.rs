@@ -46,6 +46,7 @@
 //! An identity that changes on an address, a service's backends, a config value: each is one map write and takes
 //! effect for the next packet.
 #![no_std]
+#![warn(missing_docs)]
 #![expect(
     clippy::inline_always,
     reason = "the BPF target needs one program without calls: a function left as a call is refused by the verifier"

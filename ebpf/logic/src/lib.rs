@@ -38,4 +38,6 @@ mod verdict;
 pub use maps::{Clock, Maps, Step};
 pub use nat::Rewrite;
 pub use packet::Packet;
+#[cfg(any(test, feature = "fakes"))]
+pub use verdict::decode::WORDS;
 pub use verdict::{Action, Decision, Trail, Workspace, notice};

@@ -1,5 +1,8 @@
 //! What comes out of a decision.
 
+#[cfg(any(test, feature = "fakes"))]
+pub(crate) mod decode;
+
 use fabric_ebpf_abi::{Addr, Addr4, Be16, Direction, DropReason, EndpointEntry, FlowImage};
 
 use crate::{conntrack, nat::Rewrite};

@@ -6,9 +6,9 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns},
 };
 use fabric_ebpf_abi::{
-    AddrKey, Backend, Config, DeviceEntry, EndpointEntry, FlowEntry, FlowImage, FlowKey4, FlowKey6, FragKey4, FragKey6, FragValue,
-    IpcacheEntry, NatImage4, NatImage6, NatKey4, NatKey6, NodeEntry, OwnedPrefix, PolicyEntry, PolicyKey, ServiceEntry, ServiceKey,
-    SocketEntry, SocketKey,
+    AddrKey, Backend, Config, DeviceEntry, EndpointEntry, FlowEntry, FlowImage, FlowKey4, FlowKey6, FragKey4, FragKey6,
+    FragValue, IpcacheEntry, NatImage4, NatImage6, NatKey4, NatKey6, NodeEntry, OwnedPrefix, PolicyEntry, PolicyKey,
+    ServiceEntry, ServiceKey, SocketEntry, SocketKey,
 };
 use fabric_ebpf_logic::{Clock, Maps};
 

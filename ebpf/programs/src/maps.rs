@@ -6,9 +6,9 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use fabric_ebpf_abi::{
-    AddrKey, Backend, Config, DeviceEntry, EndpointEntry, Event, EventBudget, FlowImage, FlowKey4, FlowKey6, FragKey4, FragKey6,
-    FragValue, IpcacheEntry, Metric, NatImage4, NatImage6, NatKey4, NatKey6, NodeEntry, OwnedPrefix, PolicyEntry, PolicyKey,
-    ServiceEntry, ServiceKey, SocketEntry, SocketKey, map,
+    AddrKey, Backend, Config, DeviceEntry, EndpointEntry, Event, EventBudget, FlowImage, FlowKey4, FlowKey6, FragKey4,
+    FragKey6, FragValue, IpcacheEntry, Metric, NatImage4, NatImage6, NatKey4, NatKey6, NodeEntry, OwnedPrefix,
+    PolicyEntry, PolicyKey, ServiceEntry, ServiceKey, SocketEntry, SocketKey, map,
 };
 use fabric_ebpf_logic::Workspace;
 

@@ -5,12 +5,12 @@ use core::mem::MaybeUninit;
 use aya_ebpf::{
     bindings::{
         __sk_buff, BPF_F_ADJ_ROOM_DECAP_L3_IPV4, BPF_F_ADJ_ROOM_DECAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L2_ETH,
-        BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR,
-        bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
+        BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_MARK_MANGLED_0,
+        BPF_F_PSEUDO_HDR, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
     },
     helpers::generated::{
-        bpf_csum_diff, bpf_get_hash_recalc, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_head,
-        bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
+        bpf_csum_diff, bpf_get_hash_recalc, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_adjust_room,
+        bpf_skb_change_head, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
     },
 };
 use fabric_ebpf_abi::{Addr, Be16, DropReason, EtherType, Ethernet, Family, Ipv4, Ipv6, Wire, mark};
@@ -148,7 +148,10 @@ impl Skb {
     #[inline(always)]
     pub fn encapsulate(self, outer: &Outer) -> Result<(), DropReason> {
         let flags = u64::from(
-            BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_ENCAP_L2_ETH | BPF_F_ADJ_ROOM_FIXED_GSO,
+            BPF_F_ADJ_ROOM_ENCAP_L3_IPV4
+                | BPF_F_ADJ_ROOM_ENCAP_L4_UDP
+                | BPF_F_ADJ_ROOM_ENCAP_L2_ETH
+                | BPF_F_ADJ_ROOM_FIXED_GSO,
         ) | (ETHERNET as u64) << ENCAP_L2_SHIFT;
         let place = self.at::<Ethernet>(0).ok_or(DropReason::WriteError)?;
         // SAFETY: `at` has checked it.
@@ -241,7 +244,8 @@ impl Skb {
     #[inline(always)]
     fn store<T>(self, offset: u32, value: &T) -> Result<(), DropReason> {
         // SAFETY: the context is valid, and the value is `size_of::<T>()` bytes long.
-        let failed = unsafe { bpf_skb_store_bytes(self.0, offset, (&raw const *value).cast(), size_of::<T>() as u32, 0) };
+        let failed =
+            unsafe { bpf_skb_store_bytes(self.0, offset, (&raw const *value).cast(), size_of::<T>() as u32, 0) };
         if failed == 0 { Ok(()) } else { Err(DropReason::WriteError) }
     }
 }
@@ -276,7 +280,8 @@ impl Packet for Skb {
         }
         let mut value = MaybeUninit::<T>::uninit();
         // SAFETY: the context is valid; the helper fills all bytes of the value, or fails.
-        let failed = unsafe { bpf_skb_load_bytes(self.0.cast(), offset, value.as_mut_ptr().cast(), size_of::<T>() as u32) };
+        let failed =
+            unsafe { bpf_skb_load_bytes(self.0.cast(), offset, value.as_mut_ptr().cast(), size_of::<T>() as u32) };
         // SAFETY: it was filled, and any bytes make a valid `T`.
         if failed == 0 { Some(unsafe { value.assume_init() }) } else { None }
     }

@@ -11,7 +11,10 @@ use fabric_ebpf_abi::{
 use fabric_ebpf_logic::{
     Action, Packet, Workspace,
     encap::{self, Inner},
-    pipeline::{from_endpoint as from, from_network as network, from_wireguard as wireguard, to_endpoint as to, to_network as out},
+    pipeline::{
+        from_endpoint as from, from_network as network, from_wireguard as wireguard, to_endpoint as to,
+        to_network as out,
+    },
 };
 
 use crate::{
@@ -41,7 +44,11 @@ pub fn from_endpoint(ctx: TcContext) -> i32 {
     let Some(ws) = workspace() else { return DROP };
     skb.pull();
     sent(skb, ws);
-    finish(skb, ws, &Hook { point: TracePoint::FromEndpoint, direction: Direction::Egress, ethernet: true, silent: false })
+    finish(
+        skb,
+        ws,
+        &Hook { point: TracePoint::FromEndpoint, direction: Direction::Egress, ethernet: true, silent: false },
+    )
 }
 
 /// What the stack sends to an endpoint.
@@ -54,7 +61,11 @@ pub fn to_endpoint(ctx: TcContext) -> i32 {
     let Some(ws) = workspace() else { return DROP };
     skb.pull();
     handed(skb, ws);
-    finish(skb, ws, &Hook { point: TracePoint::ToEndpoint, direction: Direction::Ingress, ethernet: true, silent: false })
+    finish(
+        skb,
+        ws,
+        &Hook { point: TracePoint::ToEndpoint, direction: Direction::Ingress, ethernet: true, silent: false },
+    )
 }
 
 /// What arrives from the underlay.
@@ -64,7 +75,11 @@ pub fn from_network(ctx: TcContext) -> i32 {
     let Some(ws) = workspace() else { return DROP };
     skb.pull();
     arrived(skb, ws);
-    finish(skb, ws, &Hook { point: TracePoint::FromNetwork, direction: Direction::Ingress, ethernet: true, silent: true })
+    finish(
+        skb,
+        ws,
+        &Hook { point: TracePoint::FromNetwork, direction: Direction::Ingress, ethernet: true, silent: true },
+    )
 }
 
 /// What leaves for the underlay.
@@ -84,7 +99,11 @@ pub fn from_wireguard(ctx: TcContext) -> i32 {
     let Some(ws) = workspace() else { return DROP };
     skb.pull();
     decrypted(skb, ws);
-    finish(skb, ws, &Hook { point: TracePoint::FromCrypto, direction: Direction::Ingress, ethernet: false, silent: true })
+    finish(
+        skb,
+        ws,
+        &Hook { point: TracePoint::FromCrypto, direction: Direction::Ingress, ethernet: false, silent: true },
+    )
 }
 
 /// What differs between the hooks once the decision is made.

@@ -1,7 +1,9 @@
 //! Counters and events.
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
-use fabric_ebpf_abi::{Addr, Be16, Direction, DropReason, Event, EventKind, Family, TracePoint, config_flags, event_flags, metric_index};
+use fabric_ebpf_abi::{
+    Addr, Be16, Direction, DropReason, Event, EventKind, Family, TracePoint, config_flags, event_flags, metric_index,
+};
 use fabric_ebpf_logic::{
     Clock, Trail, notice,
     packet::{Summary, summary},
@@ -45,7 +47,9 @@ pub fn tell(skb: Skb, news: &News, trail: &Trail) {
         if news.reason != DropReason::ForbiddenIcmp6 as u32 {
             kinds |= LAST;
         }
-    } else if flags & config_flags::TRACE_EVENTS != 0 && trail.notices & (notice::TRACE_EGRESS | notice::TRACE_INGRESS) != 0 {
+    } else if flags & config_flags::TRACE_EVENTS != 0
+        && trail.notices & (notice::TRACE_EGRESS | notice::TRACE_INGRESS) != 0
+    {
         kinds |= LAST;
     }
     if kinds != 0 {

@@ -7,7 +7,7 @@ use aya::{
 };
 use fabric_ebpf_abi::{Config, map};
 use fabric_ebpf_logic::{
-    Workspace,
+    WORDS, Workspace,
     fakes::{Fakes, Prefixes},
 };
 use nix::{
@@ -26,14 +26,6 @@ pub(crate) fn seconds() -> u32 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).unwrap();
     u32::try_from(now.tv_sec()).unwrap()
 }
-
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct Raw(Workspace);
-
-// SAFETY: `repr(C)`, numbers only; its parts leave no room for padding.
-#[expect(unsafe_code, reason = "the programs' working memory is read as they wrote it")]
-unsafe impl Pod for Raw {}
 
 /// The programs on one CPU.
 pub(crate) struct Kernel {
@@ -114,8 +106,8 @@ impl Kernel {
             program(&mut self.ebpf, hook).test_run(options).unwrap_or_else(|e| panic!("{hook}: {e:?} {bytes:02x?}"));
         out.truncate(result.data_size_out.try_into().unwrap());
         let cpu = self.cpu;
-        let table: PerCpuArray<&mut MapData, Raw> = self.map(map::WORKSPACE);
-        let Raw(workspace) = table.get(&0, 0).unwrap()[cpu];
+        let table: PerCpuArray<&mut MapData, [u64; WORDS]> = self.map(map::WORKSPACE);
+        let workspace = Workspace::from_words(&table.get(&0, 0).unwrap()[cpu]);
         (result.return_value, workspace, out)
     }
 }
