@@ -157,6 +157,7 @@ async fn remove_devices(host_interfaces: &[String]) -> anyhow::Result<()> {
             netlink.delete_link(link.index).await?;
         }
     }
+    netlink.delete_rules().await?;
     for route in netlink.own_routes().await? {
         netlink.delete_route(&route).await?;
     }

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use fabric_core::ids::IfIndex;
 use fabric_core::prefix::Prefix;
 
-use crate::sys::netlink::{Link, MacAddress, Netlink, NetlinkError, Route, RouteTarget, VethEnd};
+use crate::sys::netlink::{Link, MacAddress, Netlink, NetlinkError, Route, RouteTarget, Table, VethEnd};
 use crate::sys::netns::{Netns, NetnsError};
 use crate::sys::sysctl::{self, SysctlError};
 
@@ -135,6 +135,7 @@ impl Wiring {
     /// Routes inside the workload's namespace.
     fn routes_inside(&self, device: IfIndex) -> Vec<Route> {
         let via = |destination: Prefix, mtu: u32| Route {
+            table: Table::Main,
             target: RouteTarget::Via(device, gateway(destination.is_ipv4())),
             mtu: Some(mtu),
             ..Route::device(destination, device)

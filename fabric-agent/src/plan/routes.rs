@@ -8,15 +8,21 @@ use fabric_core::cluster::{Encryption, Routing};
 use fabric_core::prefix::Prefix;
 
 use super::{Clusters, LocalNode, mtu, nodes};
-use crate::sys::netlink::{Route, RouteTarget};
+use crate::sys::netlink::{Route, RouteTarget, Table};
 use crate::tables::address::AddressRow;
 use crate::tables::node::NodeRow;
 
-/// Names a route: the kernel keeps one per destination and metric.
-pub(crate) type RouteKey = (Prefix, u32);
+/// Names a route: the kernel keeps one per table, destination and metric.
+pub(crate) type RouteKey = (Table, Prefix, u32);
 
-/// Metric of routes that the programs alone use to find the next hop of native packets; ordinary look-ups prefer the
-/// route to `fabric0`. Above IPv6's default of 1024.
+/// What names this route.
+pub(crate) fn key(route: &Route) -> RouteKey {
+    (route.table, route.destination, route.metric)
+}
+
+/// Metric of the next hops of native packets. They are in the main table, where only look-ups for such packets come to
+/// them: all others meet the route to `fabric0` before. What an administrator routes there is preferred, of either family:
+/// above IPv6's default of 1024.
 const NEXT_HOP_METRIC: u32 = 2048;
 
 /// The node's routes, without those to single endpoints of its own.
@@ -29,7 +35,7 @@ pub(crate) fn routes<'a>(
 ) -> BTreeMap<RouteKey, Route> {
     let mut routes = BTreeMap::new();
     let mut add = |route: Route| {
-        routes.entry((route.destination, route.metric)).or_insert(route);
+        routes.entry(key(&route)).or_insert(route);
     };
     let by_host = |destination: Prefix, size: u32| Route {
         source: local.overlay_of(destination.is_ipv4()),
@@ -58,8 +64,9 @@ pub(crate) fn routes<'a>(
         for (range, via) in next_hops(&rows, &machines, clusters, local, on_link) {
             let size = u32::from(mtu::endpoint(local).0.value());
             add(by_host(range, size));
+            let to_range = Route::device(range, local.devices.underlay);
             let target = RouteTarget::Via(local.devices.underlay, via);
-            add(Route { metric: NEXT_HOP_METRIC, target, ..Route::device(range, local.devices.underlay) });
+            add(Route { table: Table::Main, metric: NEXT_HOP_METRIC, target, ..to_range });
         }
     }
     routes
@@ -110,7 +117,9 @@ mod tests {
     use crate::plan::fixtures::{self, clusters, local, nodes as rows};
 
     fn route(routes: &BTreeMap<RouteKey, Route>, prefix: &str, metric: u32) -> Option<Route> {
-        routes.get(&(prefix.parse().unwrap(), metric)).copied()
+        // Only next hops may be where packets for the underlay look.
+        let table = if metric == NEXT_HOP_METRIC { Table::Main } else { Table::Mesh };
+        routes.get(&(table, prefix.parse().unwrap(), metric)).copied()
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! Routes of ours in the node's main table.
+//! Routes of ours, and the rules by which the kernel comes to them.
 //!
-//! They carry our protocol number; others' are never touched. Nothing is removed before the first full sync.
+//! Both carry our protocol number; others' are never touched. Nothing is removed before the first full sync.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::datapath::Realised;
 use crate::endpoint::wiring;
 use crate::health::Health;
-use crate::plan::routes::{RouteKey, routes};
+use crate::plan::routes::{RouteKey, key, routes};
 use crate::sys::netlink::{Netlink, NetlinkError, Route};
 use crate::tables::{Reader, Snapshot};
 
@@ -31,6 +31,10 @@ pub(crate) async fn run(
     health: Health,
     cancel: CancellationToken,
 ) -> anyhow::Result<()> {
+    // Rules lead nowhere before there are routes, and endpoints bring theirs as soon as they open.
+    if let Err(error) = netlink.ensure_rules().await {
+        health.set("routes", &error);
+    }
     tokio::select! {
         filled = realised.wait_for(|realised| realised.passes > 0) => if filled.is_err() { return Ok(()) },
         () = cancel.cancelled() => return Ok(()),
@@ -59,13 +63,14 @@ pub(crate) async fn run(
 }
 
 async fn pass(netlink: &Netlink, snapshot: &Snapshot) -> Result<(), NetlinkError> {
+    netlink.ensure_rules().await?;
     let (mesh, local) = (&snapshot.mesh, &*snapshot.local);
     let on_link: Vec<Prefix> = netlink.on_link(local.devices.underlay).await?;
     let mut wanted = routes(&mesh.clusters, mesh.nodes.values(), mesh.addresses.values(), local, &on_link);
     // Endpoints that are not open yet get theirs when they are.
     for endpoint in snapshot.endpoints.values().filter(|endpoint| !endpoint.is_machine() && endpoint.is_open()) {
         let host_routes = wiring::routes_outside(&endpoint.addresses, endpoint.device, endpoint.mtu, &local.overlay);
-        wanted.extend(host_routes.into_iter().map(|route| ((route.destination, route.metric), route)));
+        wanted.extend(host_routes.into_iter().map(|route| (key(&route), route)));
     }
     let present = netlink.own_routes().await?;
     let (put, gone) = difference(&wanted, &present, snapshot.is_whole());
@@ -85,7 +90,7 @@ async fn pass(netlink: &Netlink, snapshot: &Snapshot) -> Result<(), NetlinkError
 /// What to write, and what to remove.
 fn difference(wanted: &BTreeMap<RouteKey, Route>, present: &[Route], prune: bool) -> (Vec<Route>, Vec<Route>) {
     let put = wanted.values().filter(|route| !present.contains(route)).copied().collect();
-    let unwanted = |route: &&Route| prune && !wanted.contains_key(&(route.destination, route.metric));
+    let unwanted = |route: &&Route| prune && !wanted.contains_key(&key(route));
     (put, present.iter().filter(unwanted).copied().collect())
 }
 
@@ -101,7 +106,7 @@ mod tests {
     }
 
     fn wanted(routes: &[Route]) -> BTreeMap<RouteKey, Route> {
-        routes.iter().map(|route| ((route.destination, route.metric), *route)).collect()
+        routes.iter().map(|route| (key(route), *route)).collect()
     }
 
     #[test]

@@ -1,10 +1,11 @@
-//! Links, addresses, routes and neighbour entries, over rtnetlink.
+//! Links, addresses, routes, routing rules and neighbour entries, over rtnetlink.
 //!
 //! Every operation is idempotent: what is there already is replaced, what is gone counts as removed.
 
 mod address;
 mod link;
 mod route;
+mod rule;
 
 use std::net::IpAddr;
 
@@ -16,7 +17,7 @@ use super::netns::{Netns, NetnsError};
 use crate::tasks::Background;
 
 pub(crate) use link::{Link, MacAddress, VethEnd};
-pub(crate) use route::{Route, RouteTarget};
+pub(crate) use route::{Route, RouteTarget, Table};
 
 /// Why the kernel's configuration could not be read or changed.
 #[derive(Debug, thiserror::Error)]

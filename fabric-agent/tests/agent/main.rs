@@ -50,7 +50,7 @@ fn a_workload_comes_up_survives_a_kill_and_goes() {
         assert!(workload.identity >= 65_536 + 256, "{workload:?}");
         assert_eq!(add(node, web(node)).await.unwrap(), workload, "adding again changes nothing");
         assert_eq!(api.published("shop/web").unwrap().addresses, workload.addresses);
-        let routes = node.ip("route show");
+        let routes = node.ip("route show table 2500");
         assert!(routes.contains("10.65.0.0/16 dev fabric0") && routes.contains("src 10.64.1.1"), "{routes}");
         assert!(routes.contains("10.64.1.2 dev fab"), "{routes}");
         let inside = node.ip_in("web", "route show");
@@ -93,7 +93,7 @@ fn a_workload_comes_up_survives_a_kill_and_goes() {
         local.delete_workload(gone.clone()).await.unwrap();
         local.delete_workload(gone).await.unwrap();
         assert!(!node.ip_in("web", "-o link show").contains("eth0"));
-        assert!(!node.ip("route show").contains("10.64.1.2 "));
+        assert!(!node.ip("route show table all").contains("10.64.1.2 "));
         let again = add(node, web(node)).await.unwrap();
         assert_ne!(again.addresses, workload.addresses, "an address rests before it has a next owner");
 
@@ -126,7 +126,7 @@ fn a_machine_is_itself_the_workload() {
         .await;
         assert_eq!(api.published("db1").unwrap().addresses, ["10.64.255.7"]);
         assert!(node.ip("-o addr show dev fabric0").contains("10.64.255.7/32"));
-        let routes = node.ip("route show");
+        let routes = node.ip("route show table 2500");
         assert!(routes.contains("10.65.0.0/16 dev fabric0") && routes.contains("src 10.64.255.7"), "{routes}");
         assert!(!routes.contains("default dev fabric0"), "{routes}");
         let refused = add(node, web(node)).await.unwrap_err();

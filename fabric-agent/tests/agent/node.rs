@@ -196,7 +196,8 @@ impl Node {
         });
         let links = self.ip("-o link show");
         assert!(!links.contains("fab"), "{links}");
-        assert!(!self.ip("route show").contains("10.65."));
+        assert!(!self.ip("route show table all").contains("10.65."));
+        assert!(!self.ip("rule").contains("2500") && !self.ip("-6 rule").contains("2500"));
         assert!(!Path::new("/sys/fs/bpf").join(&self.unique).exists());
     }
 }

@@ -113,7 +113,7 @@ async fn a_workload_gets_addresses_routes_neighbours_and_mtu() {
     for gateway in ["169.254.1.1 dev eth0", "fe80::1 dev eth0"] {
         assert!(neighbours.contains(&format!("{gateway} lladdr 02:00:00:00:00:01")), "{neighbours}");
     }
-    let outside = lab.outside("route") + &lab.outside("-6 route");
+    let outside = lab.outside("route show table 2500") + &lab.outside("-6 route show table 2500");
     assert!(outside.contains("10.64.1.2 dev fab0123abcd"), "{outside}");
     assert!(outside.contains("fdfa:1::2 dev fab0123abcd"), "{outside}");
     let neighbours = lab.outside("neigh show nud permanent");
@@ -165,5 +165,5 @@ async fn removing_the_nodes_side_removes_everything() {
     })
     .await;
     assert!(!lab.within("-o link show").contains("eth0"));
-    assert!(!lab.outside("route").contains("10.64.1.2"));
+    assert!(!lab.outside("route show table all").contains("10.64.1.2"));
 }

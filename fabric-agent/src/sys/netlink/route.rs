@@ -1,4 +1,4 @@
-//! Routes of ours in the main table. They carry a protocol number of their own, by which they are found again.
+//! Routes of ours. They carry a protocol number of their own, by which they are found again.
 
 use std::net::IpAddr;
 
@@ -17,6 +17,18 @@ use super::{Netlink, NetlinkError, accept};
 /// Number by which routes of ours are known (`rtm_protocol`): none of iproute2's `rt_protos` has it.
 pub(crate) const PROTOCOL: u8 = 0xfa;
 
+/// Number of the table of routes to the mesh. Others' tables seldom have numbers like this; nothing else is in it.
+pub(crate) const MESH_TABLE: u32 = 2500;
+
+/// Which look-ups meet a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Table {
+    /// All but those for packets that our programs send over the underlay, and before the main table (see `rule`).
+    Mesh,
+    /// All, as everybody's routes.
+    Main,
+}
+
 /// Where a route leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum RouteTarget {
@@ -31,6 +43,7 @@ pub(crate) enum RouteTarget {
 /// A route of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Route {
+    pub(crate) table: Table,
     pub(crate) destination: Prefix,
     /// Lower wins among routes of one destination; 0 = the family's default.
     pub(crate) metric: u32,
@@ -41,11 +54,20 @@ pub(crate) struct Route {
 }
 
 impl Route {
-    /// A route to a prefix by a device, nothing else said.
+    /// A mesh route to a prefix by a device, nothing else said.
     pub(crate) fn device(destination: Prefix, device: IfIndex) -> Self {
-        Self { destination, metric: 0, target: RouteTarget::Device(device), source: None, mtu: None }
+        Self {
+            table: Table::Mesh,
+            destination,
+            metric: 0,
+            target: RouteTarget::Device(device),
+            source: None,
+            mtu: None,
+        }
     }
 }
+
+const MAIN_TABLE: u32 = RouteHeader::RT_TABLE_MAIN as u32;
 
 /// The kernel's metric for IPv6 routes that name none (`IP6_RT_PRIO_USER`).
 const IPV6_DEFAULT_METRIC: u32 = 1024;
@@ -64,7 +86,7 @@ impl Netlink {
             .map_err(NetlinkError::request("removing the route to", route.destination))
     }
 
-    /// All routes of ours in the namespace's main table.
+    /// All routes of ours in the namespace.
     pub(crate) async fn own_routes(&self) -> Result<Vec<Route>, NetlinkError> {
         let mut routes = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
@@ -72,8 +94,7 @@ impl Netlink {
             query.header.address_family = family;
             let mut answers = self.handle.route().get(query).execute();
             while let Some(answer) = answers.try_next().await.map_err(NetlinkError::request("listing", "routes"))? {
-                let ours = answer.header.protocol == RouteProtocol::Other(PROTOCOL);
-                if ours && answer.header.table == RouteHeader::RT_TABLE_MAIN {
+                if answer.header.protocol == RouteProtocol::Other(PROTOCOL) {
                     routes.extend(parse(&answer));
                 }
             }
@@ -85,7 +106,11 @@ impl Netlink {
 fn message(route: &Route) -> RouteMessage {
     let mut message = RouteMessage::default();
     let header = &mut message.header;
-    header.table = RouteHeader::RT_TABLE_MAIN;
+    match route.table {
+        Table::Main => header.table = RouteHeader::RT_TABLE_MAIN,
+        // Above what the header's field holds.
+        Table::Mesh => message.attributes.push(RouteAttribute::Table(MESH_TABLE)),
+    }
     header.protocol = RouteProtocol::Other(PROTOCOL);
     header.scope = RouteScope::Universe;
     header.kind = RouteType::Unicast;
@@ -132,8 +157,10 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
 fn parse(message: &RouteMessage) -> Option<Route> {
     let ipv4 = message.header.address_family == AddressFamily::Inet;
     let (mut destination, mut device, mut gateway, mut source, mut mtu, mut metric) = (None, None, None, None, None, 0);
+    let mut table = u32::from(message.header.table);
     for attribute in &message.attributes {
         match attribute {
+            RouteAttribute::Table(number) => table = *number,
             RouteAttribute::Destination(to) => destination = ip(to),
             RouteAttribute::Oif(index) => device = IfIndex::new(*index).ok(),
             RouteAttribute::Gateway(by) => gateway = ip(by),
@@ -155,7 +182,12 @@ fn parse(message: &RouteMessage) -> Option<Route> {
         (_, Some(gateway)) => RouteTarget::Via(device?, gateway),
         (_, None) => RouteTarget::Device(device?),
     };
-    Some(Route { destination, metric, target, source, mtu })
+    let table = match table {
+        MESH_TABLE => Table::Mesh,
+        MAIN_TABLE => Table::Main,
+        _ => return None,
+    };
+    Some(Route { table, destination, metric, target, source, mtu })
 }
 
 #[cfg(test)]
@@ -169,7 +201,8 @@ mod tests {
         by_device.source = Some("10.64.1.1".parse().unwrap());
         by_device.mtu = Some(1390);
         let via = RouteTarget::Via(device, "fe80::1".parse().unwrap());
-        let through = Route { target: via, metric: 5, ..Route::device("fd00::/48".parse().unwrap(), device) };
+        let through =
+            Route { target: via, metric: 5, table: Table::Main, ..Route::device("fd00::/48".parse().unwrap(), device) };
         let nowhere = Route { target: RouteTarget::Blackhole, ..Route::device("fd01::/48".parse().unwrap(), device) };
         let default = Route { target: via, ..Route::device(Prefix::all_ipv6(), device) };
         for route in [by_device, through, nowhere, default] {
