@@ -43,6 +43,9 @@
 //! | `EVENT_BUDGET` | per-CPU array of 1 | 0 → [`EventBudget`] | programs |
 //! | `WORKSPACE` | per-CPU array of 1 | the programs' working memory: of no meaning between packets, need not be pinned | programs |
 //!
+//! Devices of endpoints (and `fabric0`) are best given `gso_max_size` 65000: a super-packet of full size does not fit into the
+//! outer headers' length fields, which are 0 then, as the kernel itself does; a plain router on the way may not understand it.
+//!
 //! An identity that changes on an address, a service's backends, a config value: each is one map write and takes
 //! effect for the next packet.
 #![no_std]

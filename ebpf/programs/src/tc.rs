@@ -43,7 +43,7 @@ pub fn from_endpoint(ctx: TcContext) -> i32 {
     let skb = Skb(ctx.skb.skb);
     let Some(ws) = workspace() else { return DROP };
     skb.pull();
-    sent(skb, ws);
+    from::decide(&Kernel, &skb, skb.ifindex(), ws);
     finish(
         skb,
         ws,
@@ -60,7 +60,7 @@ pub fn to_endpoint(ctx: TcContext) -> i32 {
     }
     let Some(ws) = workspace() else { return DROP };
     skb.pull();
-    handed(skb, ws);
+    to::decide(&Kernel, &skb, skb.ifindex(), ws);
     finish(
         skb,
         ws,
@@ -74,7 +74,7 @@ pub fn from_network(ctx: TcContext) -> i32 {
     let skb = Skb(ctx.skb.skb);
     let Some(ws) = workspace() else { return DROP };
     skb.pull();
-    arrived(skb, ws);
+    network::decide(&Kernel, &skb, ws);
     finish(
         skb,
         ws,
@@ -88,7 +88,7 @@ pub fn to_network(ctx: TcContext) -> i32 {
     let skb = Skb(ctx.skb.skb);
     let Some(ws) = workspace() else { return DROP };
     skb.pull();
-    leaving(skb, ws);
+    out::decide(&Kernel, &skb, ws);
     finish(skb, ws, &Hook { point: TracePoint::ToNetwork, direction: Direction::Egress, ethernet: true, silent: true })
 }
 
@@ -98,7 +98,7 @@ pub fn from_wireguard(ctx: TcContext) -> i32 {
     let skb = Skb(ctx.skb.skb);
     let Some(ws) = workspace() else { return DROP };
     skb.pull();
-    decrypted(skb, ws);
+    wireguard::decide(&Kernel, &skb, ws);
     finish(
         skb,
         ws,
@@ -117,26 +117,8 @@ struct Hook {
     silent: bool,
 }
 
-macro_rules! decide {
-    ($($name:ident = $hook:ident($($ifindex:ident)?);)*) => { $(
-        /// A call of its own, so that its stack and that of [`finish`] are not there at the same time.
-        #[inline(never)]
-        fn $name(skb: Skb, ws: &mut Workspace) {
-            $hook::decide(&Kernel, &skb, $(skb.$ifindex(),)? ws);
-        }
-    )* };
-}
-
-decide! {
-    sent = from(ifindex);
-    handed = to(ifindex);
-    arrived = network();
-    leaving = out();
-    decrypted = wireguard();
-}
-
-/// Counts and tells, then does what was decided. What fails while it is done drops the packet. A call of its own, as the
-/// decision is.
+/// Counts and tells, then does what was decided. What fails while it is done drops the packet. A call of its own, so
+/// that its stack is not there while the decision is made: of the 512 bytes, decisions need nearly all.
 #[inline(never)]
 fn finish(skb: Skb, ws: &Workspace, hook: &Hook) -> i32 {
     let action = ws.action();

@@ -67,44 +67,53 @@ pub(crate) fn parse6<P: Packet>(p: &P, h: &Ipv6, offset: u32, head: &mut Head<Ad
     if !h.is_valid() {
         return Err(DropReason::InvalidPacket);
     }
+    let mut tail = Tail { proto: h.next, part: Part::Whole, id: 0, l4: offset.wrapping_add(40) };
+    // Most packets have no extension headers.
+    if !matches!(h.next, Protocol::TCP | Protocol::UDP | Protocol::ICMPV6) {
+        checked(extensions(p, &mut tail))?;
+    }
     head.src = h.src;
     head.dst = h.dst;
-    head.proto = h.next;
     head.ttl = h.hop_limit;
-    head.id = 0;
-    head.l4 = offset.wrapping_add(40);
-    head.part = Part::Whole;
-    // Most packets have none of it.
-    match h.next {
-        Protocol::TCP | Protocol::UDP | Protocol::ICMPV6 => Ok(()),
-        _ => checked(extensions(p, head)),
-    }
+    head.proto = tail.proto;
+    head.id = tail.id;
+    head.l4 = tail.l4;
+    head.part = tail.part;
+    Ok(())
+}
+
+/// What extension headers change of a [`Head`]. Apart from it, so that only this much must be in memory for a call.
+struct Tail {
+    proto: u8,
+    part: Part,
+    id: u32,
+    l4: u32,
 }
 
 /// Outlined: rare, and its loop would multiply the paths through each program that the verifier follows.
 #[inline(never)]
-fn extensions<P: Packet>(p: &P, head: &mut Head<Addr6>) -> u32 {
-    code(follow(p, head))
+fn extensions<P: Packet>(p: &P, tail: &mut Tail) -> u32 {
+    code(follow(p, tail))
 }
 
 #[inline(always)]
-fn follow<P: Packet>(p: &P, head: &mut Head<Addr6>) -> Result<(), DropReason> {
+fn follow<P: Packet>(p: &P, tail: &mut Tail) -> Result<(), DropReason> {
     let mut n = 0;
-    while n < MAX_EXTENSIONS && is_option(head.proto) {
-        let Some(e) = p.load::<ExtensionHeader>(head.l4) else { return Err(DropReason::InvalidExtensionHeader) };
-        head.proto = e.next;
-        head.l4 = head.l4.wrapping_add(u32::from(e.len).wrapping_add(1) << 3);
+    while n < MAX_EXTENSIONS && is_option(tail.proto) {
+        let Some(e) = p.load::<ExtensionHeader>(tail.l4) else { return Err(DropReason::InvalidExtensionHeader) };
+        tail.proto = e.next;
+        tail.l4 = tail.l4.wrapping_add(u32::from(e.len).wrapping_add(1) << 3);
         n += 1;
     }
-    if head.proto == Protocol::FRAGMENT {
-        let Some(e) = p.load::<FragmentHeader>(head.l4) else { return Err(DropReason::InvalidExtensionHeader) };
-        head.proto = e.next;
-        head.id = e.id;
-        head.l4 = head.l4.wrapping_add(8);
-        head.part = part6(e.offset.get());
+    if tail.proto == Protocol::FRAGMENT {
+        let Some(e) = p.load::<FragmentHeader>(tail.l4) else { return Err(DropReason::InvalidExtensionHeader) };
+        tail.proto = e.next;
+        tail.id = e.id;
+        tail.l4 = tail.l4.wrapping_add(8);
+        tail.part = part6(e.offset.get());
     }
     // What follows a fragment header that is not the first is the middle of the datagram, whatever it is called.
-    if is_option(head.proto) && head.part != Part::Later { Err(DropReason::InvalidExtensionHeader) } else { Ok(()) }
+    if is_option(tail.proto) && tail.part != Part::Later { Err(DropReason::InvalidExtensionHeader) } else { Ok(()) }
 }
 
 /// The options that may stand before a fragment header or the transport.
