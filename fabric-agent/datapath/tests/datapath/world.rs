@@ -33,6 +33,10 @@ fn with_world(routing: Routing) -> TwoNodes {
         ..config
     };
     maps.set_config(&masquerade).unwrap();
+    // Fresh links find their neighbours first; that is not what is tested here.
+    for neighbour in [IpAddr::V4(lab.b.underlay_ipv4()), IpAddr::V6(lab.b.underlay_ipv6())] {
+        assert!((0..10).any(|_| ping(a, neighbour, 56) == 3), "{neighbour} is no neighbour");
+    }
     lab
 }
 
